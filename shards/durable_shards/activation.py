@@ -1,0 +1,225 @@
+"""One object in memory: its live instance, its current and its committed state, and what waits for the disk.
+
+Three states matter, newest last:
+
+* *durable*: what the store holds for certain;
+* *current* (`state`, `version`, `alarms`): durable plus the turns whose commit is gathering or in flight;
+* the live instance, which inside a turn may be ahead of `state`, and after a failed turn is thrown away.
+
+Turns run ahead of the commit (pipelining); their outputs sit in the newest `PendingEntry` and leave when that
+entry is durable. This is the output gate of Cloudflare's Durable Objects, kept per object.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from durable_shards.alarms import AlarmBook
+from durable_storage.store import AlarmRow, Change, ResultRow
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from durable_shards.directory import ClassTable
+    from durable_shards.object import DurableObject
+    from durable_shards.turn import SuspendedTurn
+    from durable_shards.wire import Call
+    from durable_storage.address import Address
+
+NO_ALARMS: dict[str, AlarmRow] = {}
+"""Shared by all objects without alarms; never mutated."""
+
+
+class Activation:
+    """The one activation of an address in this shard. Also the `Context` that the live instance sees."""
+
+    __slots__ = (
+        "address",
+        "alarms_now",
+        "book",
+        "caller",
+        "durable",
+        "entry",
+        "evicting",
+        "generation",
+        "instance",
+        "keys",
+        "label",
+        "last_used",
+        "newest",
+        "paused",
+        "queue",
+        "sends",
+        "state",
+        "suspended",
+        "table",
+        "version",
+    )
+
+    def __init__(self, address: Address, table: ClassTable) -> None:
+        self.address = address
+        self.table = table
+        self.label = b""
+        self.instance: DurableObject | None = None
+        self.state: bytes | None = None
+        """Encoded current state. For an object that was never stored: the encoding of its defaults."""
+        self.version = 0
+        """0 while nothing was ever stored."""
+        self.alarms_now = NO_ALARMS
+        self.durable: tuple[bytes | None, int, dict[str, AlarmRow]] = (None, 0, NO_ALARMS)
+        self.entry: PendingEntry | None = None
+        """Gathering: the next commit takes it."""
+        self.newest: PendingEntry | None = None
+        """Gathering or in flight; None when current equals durable."""
+        self.queue: deque[Call] | None = None
+        self.paused = 0
+        """Loads and look-ups that calls have to wait for."""
+        self.suspended: list[SuspendedTurn] = []
+        """Turns that wait for something, outermost first; more than one only in reentrant classes."""
+        self.generation = 0
+        """Counts rollbacks: a suspended turn that began in an older generation has lost its ground."""
+        self.keys: dict[str, KeyMemory] | None = None
+        self.book: AlarmBook | None = None
+        self.sends: list[Call] | None = None
+        self.caller: Any = None
+        self.last_used = 0.0
+        self.evicting = False
+
+    # What the live instance reaches through its Context.
+
+    @property
+    def object_id(self) -> str:
+        return self.address.object_id
+
+    def now(self) -> datetime:
+        return self.table.shard.clock.now()
+
+    @property
+    def alarms(self) -> AlarmBook:
+        if self.book is None:
+            shard = self.table.shard
+            self.book = AlarmBook(self.alarms_now, shard.clock.now, self.table.spec)
+        return self.book
+
+    @property
+    def engine(self) -> Any:
+        if self.caller is None:
+            self.caller = self.table.shard.make_object_caller(self)
+        return self.caller
+
+    # What the shard asks.
+
+    @property
+    def busy(self) -> bool:
+        """Whether a new call has to queue."""
+        return bool(self.paused or self.suspended)
+
+    @property
+    def clean(self) -> bool:
+        """Whether it may leave memory: nothing runs, waits or is uncommitted."""
+        return self.newest is None and not self.paused and not self.suspended and not self.queue
+
+    def pending(self) -> PendingEntry:
+        """The entry of the gathering batch, made and handed to the writer at need."""
+        entry = self.entry
+        if entry is None:
+            entry = self.entry = self.newest = PendingEntry(self)
+            self.table.shard.writer.add(entry)
+        return entry
+
+    def rollback(self, refused: PendingEntry) -> list[tuple[Call, Any]]:
+        """Return to the durable state after a refused commit; what waited for later turns is returned."""
+        self.state, self.version, self.alarms_now = self.durable
+        self.instance = None
+        self.book = None
+        self.sends = None
+        self.generation += 1
+        self.newest = None
+        self._forget_keys(refused)
+        later, self.entry = self.entry, None
+        if later is None:
+            return []
+        later.cancelled = True
+        self._forget_keys(later)
+        return later.outputs
+
+    def _forget_keys(self, entry: PendingEntry) -> None:
+        if self.keys is not None:
+            for row in entry.results:
+                self.keys.pop(row.key, None)
+
+
+class KeyMemory:
+    """A recent idempotency result of a live object, so that a quick retry needs no look-up."""
+
+    __slots__ = ("fingerprint", "result")
+
+    def __init__(self, fingerprint: int, result: bytes) -> None:
+        self.fingerprint = fingerprint
+        self.result = result
+
+
+class PendingEntry:
+    """What one object commits in one batch: the fold of all its turns since the batch before."""
+
+    __slots__ = (
+        "activation",
+        "alarms_cleared",
+        "alarms_set",
+        "cancelled",
+        "delete",
+        "outputs",
+        "results",
+        "snapshot",
+        "writes_state",
+    )
+
+    def __init__(self, activation: Activation) -> None:
+        self.activation = activation
+        self.cancelled = False
+        self.outputs: list[tuple[Call, Any]] = []
+        """In the order of the turns. A DurableError in the second place is a reply that says so."""
+        self.results: list[ResultRow] = []
+        self.alarms_set: dict[str, AlarmRow] = {}
+        self.alarms_cleared: set[str] = set()
+        self.writes_state = False
+        self.delete = False
+        self.snapshot: tuple[bytes | None, int, dict[str, AlarmRow]] | None = None
+
+    def change(self) -> Change:
+        act = self.activation
+        act.entry = None
+        self.snapshot = (act.state, act.version, act.alarms_now)
+        return Change(
+            act.address,
+            act.table.partition_of(act),
+            state=act.state if self.writes_state else None,
+            version=act.version,
+            alarms_set=list(self.alarms_set.values()),
+            alarms_cleared=list(self.alarms_cleared),
+            results=self.results,
+            delete=self.delete,
+        )
+
+    def fold_alarms(self, book: AlarmBook) -> None:
+        """Take a turn's alarm changes over; the last word on each name wins."""
+        for name in book.cleared:
+            self.alarms_set.pop(name, None)
+            self.alarms_cleared.add(name)
+        for name, row in book.set.items():
+            self.alarms_cleared.discard(name)
+            self.alarms_set[name] = row
+
+    def committed(self) -> None:
+        act = self.activation
+        assert self.snapshot is not None, "a change is committed only after it was made"
+        act.durable = self.snapshot
+        if act.newest is self:
+            act.newest = None
+        act.table.shard.release(self.outputs)
+        if act.evicting and act.clean:
+            act.table.evict(act)
+
+    def refused(self, error: Exception) -> None:
+        self.activation.table.shard.undo_refused(self, error)

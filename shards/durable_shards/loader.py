@@ -1,0 +1,178 @@
+"""Batched activation: loads that are wanted together are one query, and so are look-ups of idempotency keys.
+
+One query of each kind is under way at a time, and what is wanted meanwhile gathers for the next, exactly like
+commits do. While the store is away, wanted objects stay wanted; their calls leave as their deadlines pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from durable_shards.activation import Activation, KeyMemory
+from durable_storage.errors import DurableError, StoreUnavailable
+from durable_storage.store import ResultRow, Stored
+
+if TYPE_CHECKING:
+    from durable_shards.shard import Shard
+    from durable_shards.wire import Call
+
+Wanted = TypeVar("Wanted")
+Found = TypeVar("Found")
+
+QUERY_MAX = 1000
+"""Objects or keys in one query."""
+RETRY_SECONDS_MIN = 0.02
+RETRY_SECONDS_MAX = 0.5
+
+log = logging.getLogger("durable_engine.shard")
+
+
+class Batcher(Generic[Wanted, Found]):
+    """Gathers what is wanted into one query at a time.
+
+    `query` answers in the order asked. `found(wanted, answer)` takes each answer; `failed(wanted, error)` each
+    item of a query that failed and returns whether the item shall be asked for again.
+    """
+
+    def __init__(
+        self,
+        query: Callable[[Sequence[Wanted]], Awaitable[Sequence[Found]]],
+        found: Callable[[Wanted, Found], None],
+        failed: Callable[[Wanted, DurableError], bool],
+        done: Callable[[], None],
+    ) -> None:
+        self._query = query
+        self._found = found
+        self._failed = failed
+        self._done = done
+        self._wanted: list[Wanted] = []
+        self._task: asyncio.Task[Sequence[Found]] | None = None
+        self._scheduled: asyncio.Handle | None = None
+        self._retry_seconds = RETRY_SECONDS_MIN
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    def want(self, item: Wanted) -> None:
+        """Ask for `item` with the next query."""
+        self._wanted.append(item)
+        if self._task is None and self._scheduled is None:
+            self._scheduled = asyncio.get_running_loop().call_soon(self._start)
+
+    def close(self) -> None:
+        """Ask for nothing more."""
+        self._closed = True
+        self._wanted.clear()
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self) -> None:
+        self._scheduled = None
+        if self._closed:
+            return
+        items, self._wanted = self._wanted[:QUERY_MAX], self._wanted[QUERY_MAX:]
+        self._task = asyncio.ensure_future(self._query(items))
+        # A callback, not an awaiting task: answers start turns, and a turn must not find itself in our task.
+        self._task.add_done_callback(lambda task: self._finish(items, task))
+
+    def _finish(self, items: list[Wanted], task: asyncio.Task[Any]) -> None:
+        self._task = None
+        if task.cancelled() or self._closed:
+            return
+        error = task.exception()
+        again: list[Wanted] = []
+        if error is None:
+            self._retry_seconds = RETRY_SECONDS_MIN
+            for item, answer in zip(items, task.result(), strict=True):
+                self._found(item, answer)
+        else:
+            if not isinstance(error, DurableError):
+                log.error("a query of the store failed in an unexpected way", exc_info=error)
+                error = DurableError(f"the store failed in an unexpected way: {error!r}", retryable=True)
+            again = [item for item in items if self._failed(item, error)]
+        self._wanted[:0] = again
+        if self._wanted and self._scheduled is None and self._task is None:
+            loop = asyncio.get_running_loop()
+            if again:
+                self._scheduled = loop.call_later(self._retry_seconds, self._start)
+                self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
+            else:
+                self._scheduled = loop.call_soon(self._start)
+        self._done()
+
+
+class Loader:
+    """Fetches objects and idempotency results for the shard; the calls wait in their objects' mailboxes."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._objects: Batcher[Activation, Stored | None] = Batcher(
+            self._load, self._loaded, self._load_failed, shard.released
+        )
+        self._keys: Batcher[tuple[Activation, Call], ResultRow | None] = Batcher(
+            self._look_up, self._looked_up, self._look_up_failed, shard.released
+        )
+        self.loads = 0
+
+    def load(self, act: Activation) -> None:
+        """Fetch a new activation's stored form; its calls queue until then."""
+        act.paused += 1
+        self._objects.want(act)
+
+    def look_up(self, act: Activation, call: Call) -> None:
+        """Fetch the stored result of a call's idempotency key; the object waits, so that order is kept."""
+        act.paused += 1
+        self._keys.want((act, call))
+
+    def close(self) -> None:
+        self._objects.close()
+        self._keys.close()
+
+    def waiting(self) -> int:
+        return len(self._objects) + len(self._keys)
+
+    async def _load(self, acts: Sequence[Activation]) -> Sequence[Stored | None]:
+        return await self._shard.store.load([act.address for act in acts])
+
+    def _loaded(self, act: Activation, stored: Stored | None) -> None:
+        self.loads += 1
+        if stored is not None:
+            act.state, act.version = stored.state, stored.version
+            if stored.alarms:
+                act.alarms_now = {row.name: row for row in stored.alarms}
+            act.durable = (act.state, act.version, act.alarms_now)
+        act.paused -= 1
+        self._shard.resume(act)
+
+    def _load_failed(self, act: Activation, error: DurableError) -> bool:
+        if isinstance(error, StoreUnavailable) and self._shard.keep_waiting(act, error):
+            return True
+        act.paused -= 1
+        self._shard.give_up(act, error)
+        return False
+
+    async def _look_up(self, wanted: Sequence[tuple[Activation, Call]]) -> Sequence[ResultRow | None]:
+        pairs = [(act.address, call.key or "") for act, call in wanted]
+        return await self._shard.store.load_results(pairs)
+
+    def _looked_up(self, wanted: tuple[Activation, Call], row: ResultRow | None) -> None:
+        act, call = wanted
+        act.paused -= 1
+        memory = KeyMemory(row.fingerprint, row.result) if row is not None else None
+        self._shard.run_looked_up(act, call, memory)
+        self._shard.resume(act)
+
+    def _look_up_failed(self, wanted: tuple[Activation, Call], error: DurableError) -> bool:
+        act, call = wanted
+        if isinstance(error, StoreUnavailable) and self._shard.clock.monotonic() < call.deadline:
+            return True
+        act.paused -= 1
+        self._shard.answer(act, call, error)
+        self._shard.resume(act)
+        return False

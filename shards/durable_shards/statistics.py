@@ -1,0 +1,63 @@
+"""What a shard tells of itself: one frozen tree, the same for the command line, metrics and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from durable_storage.writer import WriterStatistics
+
+if TYPE_CHECKING:
+    from durable_shards.shard import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatistics:
+    """A shard at one moment; counts since it started."""
+
+    shard: int
+    epoch: int
+    seq: int
+    live: int
+    hibernated: int
+    turns: int
+    failures: int
+    """Turns that ended with an error and were undone."""
+    refusals: int
+    """Calls that were answered with an error without being run, or whose commit was refused."""
+    gated: int
+    """Answers that wait for a commit."""
+    loads: int
+    loading: int
+    hibernations: int
+    evictions: int
+    lease_holds: int
+    """Answers that had to wait for the ownership to be confirmed."""
+    one_way_errors: int
+    memory_bytes: int
+    """Estimate for all objects."""
+    writer: WriterStatistics
+
+
+def gather(shard: Shard) -> ShardStatistics:
+    """Ask every part."""
+    live, hibernated = shard.directory.counts()
+    return ShardStatistics(
+        shard=shard.settings.shard,
+        epoch=shard.store.epoch,
+        seq=shard.store.seq,
+        live=live,
+        hibernated=hibernated,
+        turns=shard.turns.count,
+        failures=shard.turns.failures,
+        refusals=shard.refusals,
+        gated=shard.gated,
+        loads=shard.loader.loads,
+        loading=shard.loader.waiting(),
+        hibernations=shard.idle.hibernated,
+        evictions=shard.idle.evicted,
+        lease_holds=shard.lease.holds,
+        one_way_errors=shard.one_way_errors,
+        memory_bytes=shard.idle.estimate(),
+        writer=shard.writer.statistics(),
+    )

@@ -1,0 +1,147 @@
+"""Async handlers: the first step without a task, a task only for those that really wait.
+
+Most async handlers never suspend. Their coroutine is driven by one `send(None)`, which costs a tenth of a task.
+During that step `asyncio.current_task()` answers with a `TaskStandIn`, so that `asyncio.timeout` and
+`TaskGroup` find what they need; when the coroutine does suspend, a real task takes over where it stands and the
+stand-in passes cancellation on to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar
+from types import coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable_shards.activation import Activation
+    from durable_shards.wire import Call
+
+current_turn: ContextVar[SuspendedTurn | None] = ContextVar("durable_turn", default=None)
+"""The turn whose async handler runs; outgoing calls take their chain, deadline and keys from it."""
+
+
+class TaskStandIn:
+    """What `asyncio.current_task()` gives during the first step of a turn."""
+
+    __slots__ = ("__weakref__", "_cancel_message", "_cancelling", "real")
+
+    def __init__(self) -> None:
+        self.real: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._cancel_message: Any = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        if self.real is not None:
+            return self.real.cancel(msg)
+        self._cancelling += 1
+        self._cancel_message = msg
+        return True
+
+    def cancelling(self) -> int:
+        return self._cancelling if self.real is None else self.real.cancelling()
+
+    def uncancel(self) -> int:
+        if self.real is not None:
+            return self.real.uncancel()
+        self._cancelling = max(0, self._cancelling - 1)
+        return self._cancelling
+
+    def done(self) -> bool:
+        return self.real is not None and self.real.done()
+
+    def cancelled(self) -> bool:
+        return self.real is not None and self.real.cancelled()
+
+    def get_name(self) -> str:
+        return "durable turn" if self.real is None else self.real.get_name()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def get_coro(self) -> Any:
+        return None if self.real is None else self.real.get_coro()
+
+    def add_done_callback(self, callback: Callable[[Any], Any], **options: Any) -> None:
+        if self.real is None:
+            raise RuntimeError("the turn has not suspended yet; await something before watching its task")
+        self.real.add_done_callback(callback, **options)
+
+    def became(self, task: asyncio.Task[Any]) -> None:
+        """The coroutine suspended; `task` goes on with it."""
+        self.real = task
+        if self._cancelling:
+            task.cancel(self._cancel_message)
+
+
+class SuspendedTurn:
+    """An async turn, from its first step to its end."""
+
+    __slots__ = ("abandoned", "act", "armed", "call", "calls_made", "expired", "generation", "waiting_for", "work")
+
+    def __init__(self, act: Activation, call: Call) -> None:
+        self.act = act
+        self.call = call
+        self.generation = act.generation
+        self.armed: float | None = None
+        self.expired = False
+        """Its deadline passed; the task was cancelled."""
+        self.abandoned = False
+        """It ignored the cancellation; whatever it still does has no effect."""
+        self.calls_made = 0
+        """Outgoing calls so far: part of their derived idempotency keys."""
+        self.waiting_for: set[str] = set()
+        """Objects that this turn has called and that have not answered (text of their addresses)."""
+        self.work: asyncio.Task[Any] | None = None
+
+
+def first_step(
+    turn: SuspendedTurn, coro: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, label: Callable[[bool], None]
+) -> tuple[bool, Any]:
+    """Run `coro` until it ends or suspends: (True, result), or (False, None) with `turn.work` going on.
+
+    Raises what the coroutine raises. Must be called outside any task. `label(True)` is called before each later
+    step and `label(False)` after it, so that the watchdog knows whose code a stuck loop runs.
+    """
+    stand_in = TaskStandIn()
+    token = current_turn.set(turn)
+    _enter_task(loop, stand_in)  # type: ignore[arg-type]
+    try:
+        awaited = coro.send(None)
+    except StopIteration as stop:
+        return True, stop.value
+    else:
+        turn.work = loop.create_task(_go_on(coro, awaited, label))  # copies the context, with the turn in it
+        stand_in.became(turn.work)
+        return False, None
+    finally:
+        _leave_task(loop, stand_in)  # type: ignore[arg-type]
+        current_turn.reset(token)
+
+
+async def _go_on(coro: Coroutine[Any, Any, Any], awaited: Any, label: Callable[[bool], None]) -> Any:
+    return await _resumed(coro, awaited, label)
+
+
+@coroutine
+def _resumed(coro: Coroutine[Any, Any, Any], awaited: Any, label: Callable[[bool], None]) -> Generator[Any, Any, Any]:
+    """Yield on behalf of a coroutine that has already yielded `awaited`."""
+    while True:
+        error: BaseException | None = None
+        sent: Any = None
+        try:
+            sent = yield awaited
+        except GeneratorExit:
+            coro.close()
+            raise
+        except BaseException as raised:  # noqa: BLE001 - handed on into the coroutine
+            error = raised
+        label(True)
+        try:
+            awaited = coro.send(sent) if error is None else coro.throw(error)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            label(False)

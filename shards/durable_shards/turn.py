@@ -1,0 +1,293 @@
+"""A turn: decode, run, encode; equal bytes mean that there is nothing to write.
+
+Everything a turn does becomes visible together or not at all. Its outputs (reply, one-way calls) are handed to
+the object's newest pending entry, if there is one, so that nothing which has seen uncommitted state leaves before
+that state is durable; errors too, since they may tell what they saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from durable_shards.activation import Activation, KeyMemory
+from durable_shards.errors import (
+    CallTimeout,
+    HandlerFailed,
+)
+from durable_shards.suspended import SuspendedTurn, first_step
+from durable_shards.wire import FLAG_AUTO_KEY, Call, Peer, encode_value
+from durable_storage.errors import DurableError, PersistenceFailed
+from durable_storage.store import ResultRow
+
+if TYPE_CHECKING:
+    from durable_shards.handler import HandlerSpec
+    from durable_shards.shard import Shard
+
+RECENT_KEYS_MAX = 256
+"""Idempotency results kept in memory per live object; older ones are looked up in the store."""
+TRACEBACK_CHARS_MAX = 16_000
+UNWIND_SECONDS = 1.0
+"""How long a cancelled handler may clean up before its turn goes on without it."""
+
+
+class Discard(Peer):
+    """The peer of turns nobody waits for (`after_load`)."""
+
+    reruns = False
+
+    def encode(self, call: Call, version: int, result: Any) -> Any:
+        return b""
+
+    def put(self, call: Call, encoded: Any) -> None:
+        pass
+
+    def fail(self, call: Call, error: DurableError) -> None:
+        pass
+
+
+class Turns:
+    """Runs the turns of one shard."""
+
+    def __init__(self, shard: Shard, loop: asyncio.AbstractEventLoop) -> None:
+        self._shard = shard
+        self._loop = loop
+        self.count = 0
+        self.failures = 0
+
+    def run(self, act: Activation, call: Call, spec: HandlerSpec, bound: tuple[Any, ...]) -> None:
+        """One turn of a handler on a live instance."""
+        self.count += 1
+        shard = self._shard
+        snapshot = act.table.codec.encode(act.instance) if act.suspended else None
+        shard.board.enter(act.label)
+        try:
+            result = spec.func(act.instance, *bound)
+            if spec.is_async:
+                turn = SuspendedTurn(act, call)
+                ended, result = first_step(turn, result, self._loop, shard.labeller(act))
+                if not ended:
+                    self._suspend(turn, lambda done: self._resumed(turn, done, spec, snapshot))
+                    return
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises ends as a reply
+            self._undo(act, call, error, snapshot)
+        else:
+            self.finish(act, call, result, spec.readonly, snapshot)
+
+    def run_after_load(self, act: Activation, then: Callable[[DurableError | None], None]) -> bool:
+        """Run `after_load` as a turn without a caller. True when it ended at once; `then` hears how it ended."""
+        spec = act.table.spec
+        assert spec.after_load is not None
+        call = Call(0, spec.name, act.address.object_id, "after_load", peer=DISCARD)
+        call.deadline = self._shard.clock.monotonic() + spec.options.call_timeout
+        self._shard.board.enter(act.label)
+        try:
+            result = spec.after_load(act.instance)
+            if asyncio.iscoroutine(result):
+                turn = SuspendedTurn(act, call)
+                ended, result = first_step(turn, result, self._loop, self._shard.labeller(act))
+                if not ended:
+                    self._suspend(turn, lambda done: then(self._after_load_resumed(turn, done)))
+                    return False
+            then(self._finish_or_undo(act, call))
+        except BaseException as error:  # noqa: BLE001 - user code
+            self._undo(act, call, error, None)
+            then(as_durable_error(error))
+        return True
+
+    def finish(
+        self, act: Activation, call: Call, result: Any, readonly: bool, snapshot: bytes | None = None
+    ) -> DurableError | None:
+        """Make what the turn did part of the current state, or undo it. Returns the error, if any."""
+        table = act.table
+        shard = self._shard
+        state = act.state
+        changed = False
+        try:
+            if not readonly or shard.strict_readonly:
+                state = table.codec.encode(act.instance)
+                if state != act.state:
+                    if readonly:
+                        raise HandlerFailed.readonly_violation(call.handler)  # noqa: TRY301
+                    state = table.codec.verify(act.instance, state)
+                    changed = True
+            version = act.version + 1 if changed else act.version
+            assert call.peer is not None
+            encoded = call.peer.encode(call, version, result)
+            book = act.book
+            armed = book is not None and book.changed
+            keyed = None
+            if call.key is not None and (changed or armed or not call.flags & FLAG_AUTO_KEY):
+                keyed = shard.result_row(call, result)
+        except BaseException as error:  # noqa: BLE001 - encoders run user code, and the turn is undone
+            return self._undo(act, call, error, snapshot)
+        if changed or armed or keyed is not None:
+            entry = act.entry or act.pending()
+            if changed:
+                act.state = state
+                act.version = version
+                entry.writes_state = True
+            if armed and book is not None:
+                entry.fold_alarms(book)
+                act.alarms_now = book.result()
+            if keyed is not None:
+                entry.results.append(keyed)
+                remember(act, keyed)
+        act.book = None
+        if act.sends is not None:
+            self._send(act)
+        if act.newest is not None:
+            act.newest.outputs.append((call, encoded))
+            shard.gated += 1
+        else:
+            shard.answer_clean(call, encoded)
+        return None
+
+    def _finish_or_undo(self, act: Activation, call: Call) -> DurableError | None:
+        return self.finish(act, call, None, readonly=False)
+
+    def _suspend(self, turn: SuspendedTurn, resumed: Callable[[asyncio.Task[Any]], None]) -> None:
+        assert turn.work is not None
+        turn.act.suspended.append(turn)
+        turn.work.add_done_callback(resumed)
+        self._shard.deadlines.arm(turn, turn.call.deadline)
+
+    def expire(self, turn: SuspendedTurn) -> None:
+        """The deadline of a suspended turn passed: cancel it; if it takes no notice, go on without it."""
+        assert turn.work is not None
+        act = turn.act
+        if not turn.expired:
+            turn.expired = True
+            turn.work.cancel("the call's deadline passed")
+            self._shard.deadlines.arm(turn, self._shard.clock.monotonic() + UNWIND_SECONDS)
+            return
+        turn.abandoned = True
+        act.suspended.remove(turn)
+        act.instance = None  # the abandoned handler keeps the old one, and nobody looks at that again
+        act.generation += 1
+        self._undo(act, turn.call, timed_out(turn.call), None)
+        self._shard.resume(act)
+
+    def _ended(self, turn: SuspendedTurn, done: asyncio.Task[Any]) -> tuple[Any, BaseException | None]:
+        """Result and error of a suspended turn's task, with the turn taken off its object."""
+        turn.armed = None
+        turn.act.suspended.remove(turn)
+        error: BaseException | None
+        if done.cancelled():
+            error = asyncio.CancelledError()
+        else:
+            error = done.exception()
+        if turn.expired and error is not None:
+            error = timed_out(turn.call)
+        if turn.generation != turn.act.generation:
+            error = PersistenceFailed(
+                "an earlier turn of this object could not be stored, so this one was undone with it; call again",
+                retryable=True,
+            )
+        return (None, error) if error is not None else (done.result(), None)
+
+    def _resumed(
+        self, turn: SuspendedTurn, done: asyncio.Task[Any], spec: HandlerSpec, snapshot: bytes | None
+    ) -> None:
+        if turn.abandoned:
+            done.cancelled() or done.exception()  # noqa: B018 - looked at, so that asyncio does not warn
+            return
+        act = turn.act
+        self._shard.tick()
+        result, error = self._ended(turn, done)
+        if error is not None:
+            self._undo(act, turn.call, error, snapshot)
+        else:
+            self.finish(act, turn.call, result, spec.readonly, snapshot)
+        self._shard.resume(act)
+
+    def _after_load_resumed(self, turn: SuspendedTurn, done: asyncio.Task[Any]) -> DurableError | None:
+        self._shard.tick()
+        if turn.abandoned:
+            return None
+        _, error = self._ended(turn, done)
+        if error is not None:
+            return self._undo(turn.act, turn.call, error, None)
+        return self._finish_or_undo(turn.act, turn.call)
+
+    def _undo(self, act: Activation, call: Call, error: BaseException, snapshot: bytes | None) -> DurableError:
+        """Take back what the turn did and answer with its error."""
+        self.failures += 1
+        act.book = None
+        act.sends = None
+        instance = act.instance
+        if instance is not None and not self._untouched(act, snapshot):
+            if snapshot is None:
+                act.instance = None  # revived from the current state by the next turn, scratch attributes too
+            else:
+                # An outer turn still works on this very instance: give it back what it had.
+                instance.__dict__.update(act.table.codec.decode(snapshot))
+        known = as_durable_error(error)
+        self._shard.answer(act, call, known)
+        return known
+
+    @staticmethod
+    def _untouched(act: Activation, snapshot: bytes | None) -> bool:
+        try:
+            return act.table.codec.encode(act.instance) == (act.state if snapshot is None else snapshot)
+        except DurableError:
+            return False
+
+    def _send(self, act: Activation) -> None:
+        """Let the turn's one-way calls go: with the commit, or at once when nothing is uncommitted."""
+        sends, act.sends = act.sends or [], None
+        for send in sends:
+            self._shard.answer(act, send, b"")
+
+
+def timed_out(call: Call) -> CallTimeout:
+    """The error of a turn whose deadline passed while it ran; everything it did was undone."""
+    return CallTimeout(
+        f"{call.object_type}.{call.handler} did not end within its timeout; it was cancelled and undone",
+        outcome="not_applied",
+        retryable=True,
+    )
+
+
+def as_durable_error(error: BaseException) -> DurableError:
+    """What the caller hears of whatever a handler raised."""
+    if isinstance(error, DurableError):
+        return error  # a rejection, or what a called object answered and the handler let pass
+    text = "".join(traceback.format_exception(error))
+    return HandlerFailed(
+        remote_type=type(error).__qualname__,
+        remote_message=str(error),
+        traceback=text[-TRACEBACK_CHARS_MAX:],
+    )
+
+
+def fingerprint(call: Call) -> int:
+    """64 bits that tell calls with other arguments apart; 0 for keys that the library made itself."""
+    if call.flags & FLAG_AUTO_KEY:
+        return 0
+    digest = blake2b(encode_value((call.handler, call.args, call.kwargs or {})), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def make_result_row(call: Call, result: Any, now: Any, retention: timedelta) -> ResultRow:
+    """The row that lets a retry hear the first result."""
+    assert call.key is not None
+    return ResultRow(call.key, fingerprint(call), encode_value(result), now + retention)
+
+
+def remember(act: Activation, row: ResultRow) -> None:
+    """Keep a result at hand for a quick retry, within bounds."""
+    keys = act.keys
+    if keys is None:
+        keys = act.keys = {}
+    elif len(keys) >= RECENT_KEYS_MAX:
+        for oldest in list(keys)[: RECENT_KEYS_MAX // 2]:
+            del keys[oldest]
+    keys[row.key] = KeyMemory(row.fingerprint, row.result)
+
+
+DISCARD = Discard()

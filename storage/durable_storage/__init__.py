@@ -1,0 +1,1 @@
+"""Where state rests: the store contract, its three implementations, and the codec of states."""

@@ -1,0 +1,155 @@
+"""The contract between a shard and durable storage.
+
+A store is opened by one shard process for one *host* row (shard number), whose `(epoch, seq)` fences every
+write: `open` bumps the epoch, each commit requires the epoch it was given and advances `seq` by one. The idea is
+the fencing token of Kleppmann's "How to do distributed locking", checked by the resource itself.
+
+Three implementations (PostgreSQL, SQLite, memory) pass one contract test-suite, `tests/contract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from durable_storage.address import Address
+
+
+class AlarmRow(NamedTuple):
+    """An armed alarm as stored. `payload` is JSON or None; `attempts` counts failed firings."""
+
+    name: str
+    at: datetime
+    payload: bytes | None = None
+    attempts: int = 0
+
+
+class ResultRow(NamedTuple):
+    """The first result of a call that carried an idempotency key."""
+
+    key: str
+    fingerprint: int
+    """64-bit signed hash of handler and arguments; 0 when the key was made by the engine."""
+    result: bytes
+    """The encoded result, msgpack."""
+    expires_at: datetime
+
+
+class Stored(NamedTuple):
+    """An object as it rests. `state` is None for an object that has alarms but was never written."""
+
+    state: bytes | None
+    version: int
+    alarms: tuple[AlarmRow, ...]
+
+
+class Change:
+    """All that one commit does to one object. It is applied as a whole, or refused as a whole."""
+
+    __slots__ = (
+        "address",
+        "alarms_cleared",
+        "alarms_set",
+        "delete",
+        "partition",
+        "results",
+        "state",
+        "version",
+    )
+
+    def __init__(
+        self,
+        address: Address,
+        partition: int,
+        *,
+        state: bytes | None = None,
+        version: int = 0,
+        alarms_set: Sequence[AlarmRow] = (),
+        alarms_cleared: Sequence[str] = (),
+        results: Sequence[ResultRow] = (),
+        delete: bool = False,
+    ) -> None:
+        self.address = address
+        self.partition = partition
+        self.state = state
+        """New state, JSON text in UTF-8; None when the state row does not change."""
+        self.version = version
+        """The object's version once `state` is stored: one more than that of the state it was made from."""
+        self.alarms_set = alarms_set
+        """Upserts; never names also in `alarms_cleared`."""
+        self.alarms_cleared = alarms_cleared
+        self.results = results
+        """Inserted, never overwritten: a key that exists refuses the change with `KeyExists`."""
+        self.delete = delete
+        """First remove the object's row and all its alarms (not its results), then apply the rest."""
+
+
+class KeyExists(Exception):
+    """A change carried an idempotency key whose result is stored already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who opens a store, and what it must at least contain."""
+
+    host: str
+    """The ownership row: "shard-0", "shard-1", ..."""
+    node: str
+    """Machine and boot, for people who look at the table."""
+    pid: int
+    address: str
+    """Endpoint of the shard."""
+    shard: int
+    shards: int
+    acknowledged_seq: int | None = None
+    """The last `seq` somebody outside the store knows to be committed; a store that shows less is refused."""
+    accept_data_loss: bool = False
+    term: int | None = None
+    """The supervisor's term (`lease.Control.acquire`). When given, `open` refuses with Fenced once another one rules."""
+
+
+class Store(Protocol):
+    """What a shard asks of storage. One owner, one event loop; `commit` is never called concurrently with itself."""
+
+    epoch: int
+    """Of our ownership; changes when an unknown outcome had to be resolved."""
+    seq: int
+    """Number of our last successful commit."""
+
+    async def open(self, claim: Claim) -> None:
+        """Connect, check the schema version, bump the epoch of the host row (creating it if absent).
+
+        Raises SchemaMismatch, StoreUnavailable, DataLossDetected, and Fenced when `claim.term` is no longer valid.
+        """
+
+    async def load(self, addresses: Sequence[Address]) -> list[Stored | None]:
+        """The stored objects in the order asked, None for those that have neither state nor alarms.
+
+        Creates nothing. Raises StoreUnavailable, SchemaMismatch (a tenant that was never set up).
+        """
+
+    async def load_results(self, keys: Sequence[tuple[Address, str]]) -> list[ResultRow | None]:
+        """Stored, unexpired results of (address, idempotency key), in the order asked."""
+
+    async def commit(self, changes: Sequence[Change]) -> dict[int, Exception]:
+        """Apply all changes durably (fsync'd) under the fence; addresses are unique within a call.
+
+        Returns {index: error} of the changes that the database refused and that left no trace (KeyExists,
+        or PersistenceFailed with the database's reason); all others are durable. An unknown outcome is resolved
+        inside by bumping the epoch, retrying with backoff for as long as the store is away.
+        Raises Fenced when the ownership is lost: nothing more of this shard may leave it.
+        """
+
+    async def confirm(self) -> None:
+        """Confirm the ownership without writing (the lease for reads). Raises Fenced, StoreUnavailable."""
+
+    async def list_ids(self, prefix: str, object_type: str, after: str | None, limit: int) -> list[str]:
+        """Up to `limit` ids with stored state in this shard's partitions, in byte order, greater than `after`."""
+
+    async def purge_results(self, limit: int) -> int:
+        """Remove up to `limit` expired idempotency results; how many were removed."""
+
+    async def close(self) -> None:
+        """Release connections and threads. A commit under way is waited for."""

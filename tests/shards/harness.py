@@ -1,0 +1,89 @@
+"""One shard over a memory world, with nothing between a test and the core: no socket, no process, no wall clock."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from durable_shards.clock import Clock, ManualClock
+from durable_shards.outbound import ObjectEngine
+from durable_shards.peers import FuturePeer
+from durable_shards.registry import Registry
+from durable_shards.shard import Shard, ShardSettings
+from durable_shards.wire import Call
+from durable_storage.memory import MemoryStore, MemoryWorld
+from durable_storage.store import Claim
+
+
+def claim(**changes: Any) -> Claim:
+    """The claim of the only shard there is."""
+    options: dict[str, Any] = {
+        "host": "shard-0", "node": "test", "pid": 1, "address": "here", "shard": 0, "shards": 1, **changes,
+    }  # fmt: skip
+    return Claim(**options)
+
+
+class Harness:
+    """A shard, its world, and calls that resolve to futures. Calls travel as the wire would carry them."""
+
+    def __init__(
+        self,
+        classes: Iterable[type],
+        *,
+        world: MemoryWorld | None = None,
+        clock: Clock | None = None,
+        store: MemoryStore | None = None,
+        **settings: Any,
+    ) -> None:
+        self.world = world or MemoryWorld()
+        self.clock = clock or ManualClock()
+        self.stops: list[Exception] = []
+        self.store = store or MemoryStore(self.world)
+        self.shard = Shard(
+            Registry.load(list(classes)),
+            self.store,
+            ShardSettings(**settings),
+            clock=self.clock,
+            object_caller=lambda act: ObjectEngine(act, self),
+            on_stop=self.stops.append,
+        )
+        self._ids = itertools.count(1)
+
+    async def __aenter__(self) -> Harness:
+        await self.shard.start(claim())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shard.close()
+
+    def call(
+        self,
+        object_type: Any,
+        object_id: str,
+        handler: str,
+        args: Iterable[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        prefix: str = "",
+        timeout: float = 5.0,
+        key: str | None = None,
+        flags: int = 0,
+        chain: list[str] | None = None,
+        trace: dict[str, str] | None = None,
+    ) -> asyncio.Future[Any]:
+        """Hand one call to the shard in the loop's next step, as a socket would."""
+        name = object_type if isinstance(object_type, str) else object_type.__name__
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        call = Call(
+            next(self._ids), name, object_id, handler, list(args), int(timeout * 1000), kwargs, prefix, key, flags, chain, trace
+        )
+        asyncio.get_running_loop().call_soon(self.shard.receive, FuturePeer(future), [call])
+        return future
+
+
+async def settle(steps: int = 20) -> None:
+    """Let everything happen that needs no outside event."""
+    for _ in range(steps):
+        await asyncio.sleep(0)

@@ -1,0 +1,106 @@
+"""Calls with keys: the first result is stored with the state and returned to every retry."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.shards.harness import Harness, settle
+from tests.shards.objects import Counter, Refused
+
+from durable_engine import IdempotencyMismatch, TooLarge
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH
+
+
+async def test_a_retry_hears_the_first_result() -> None:
+    """In the same activation, after an eviction, and in another incarnation of the shard."""
+    async with Harness([Counter]) as h:
+        assert await h.call(Counter, "a", "increment", [5], key="k") == 5
+        assert await h.call(Counter, "a", "increment", [1]) == 6
+        assert await h.call(Counter, "a", "increment", [5], key="k") == 5
+        assert await h.call(Counter, "a", "$evict") is True
+        assert await h.call(Counter, "a", "increment", [5], key="k") == 5
+    async with Harness([Counter], world=h.world) as again:
+        assert await again.call(Counter, "a", "increment", [5], key="k") == 5
+        assert await again.call(Counter, "a", "get") == 6
+
+
+async def test_a_retry_during_the_commit_waits_for_it() -> None:
+    """The retry neither runs again nor hears what is not durable yet."""
+    async with Harness([Counter]) as h:
+        await h.call(Counter, "a", "get")
+        h.world.hold()
+        first = h.call(Counter, "a", "increment", [5], key="k")
+        await settle()
+        retry = h.call(Counter, "a", "increment", [5], key="k")
+        await settle()
+        assert not first.done()
+        assert not retry.done()
+        h.world.release()
+        assert (await first, await retry) == (5, 5)
+        assert await h.call(Counter, "a", "get") == 5
+
+
+async def test_the_same_key_for_another_call_is_refused() -> None:
+    """Other arguments or another handler: IdempotencyMismatch, and nothing is run."""
+    async with Harness([Counter]) as h:
+        await h.call(Counter, "a", "increment", [5], key="k")
+        with pytest.raises(IdempotencyMismatch):
+            await h.call(Counter, "a", "increment", [6], key="k")
+        with pytest.raises(IdempotencyMismatch):
+            await h.call(Counter, "a", "note", ["k"], key="k")
+        assert await h.call(Counter, "a", "get") == 5
+
+
+async def test_a_key_belongs_to_its_object() -> None:
+    """The same key on another object is another call."""
+    async with Harness([Counter]) as h:
+        assert await h.call(Counter, "a", "increment", [5], key="k") == 5
+        assert await h.call(Counter, "b", "increment", [7], key="k") == 7
+
+
+async def test_a_failed_turn_keeps_no_result() -> None:
+    """A rejection had no effect, so a retry with the key runs again."""
+    async with Harness([Counter]) as h:
+        for _ in range(2):
+            with pytest.raises(Refused):
+                await h.call(Counter, "a", "reject", ["x"], key="k")
+        assert h.world.results == {}
+
+
+async def test_a_key_that_was_called_fresh_but_is_not_runs_once_all_the_same() -> None:
+    """The store refuses the second insert, the turn is undone unseen, and the first result is found."""
+    async with Harness([Counter]) as h:
+        assert await h.call(Counter, "a", "increment", [5], key="k", flags=FLAG_FRESH) == 5
+        await h.call(Counter, "a", "$evict")
+        innocent = h.call(Counter, "a", "increment", [1])
+        liar = h.call(Counter, "a", "increment", [5], key="k", flags=FLAG_FRESH)
+        after = h.call(Counter, "a", "increment", [1])
+        assert await asyncio.gather(innocent, liar, after) == [6, 5, 7]
+        assert await h.call(Counter, "a", "get") == 7
+
+
+async def test_automatic_keys_of_calls_that_changed_nothing_store_nothing() -> None:
+    """Reads under exactly_once cost no row; a user's own key always keeps its result."""
+    async with Harness([Counter]) as h:
+        await h.call(Counter, "a", "peek", key="auto", flags=FLAG_AUTO_KEY | FLAG_FRESH)
+        assert h.world.results == {}
+        await h.call(Counter, "a", "peek", key="mine")
+        assert len(h.world.results) == 1
+
+
+async def test_keys_have_a_limit() -> None:
+    """Too long a key is refused before anything is run."""
+    async with Harness([Counter]) as h:
+        with pytest.raises(TooLarge):
+            await h.call(Counter, "a", "increment", key="k" * 257)
+        assert await h.call(Counter, "a", "get") == 0
+
+
+async def test_more_keys_than_memory_keeps_are_still_found() -> None:
+    """Old results come from the store."""
+    async with Harness([Counter]) as h:
+        for number in range(600):
+            await h.call(Counter, "a", "increment", key=f"k{number}")
+        assert await h.call(Counter, "a", "increment", key="k0") == 1
+        assert await h.call(Counter, "a", "get") == 600
