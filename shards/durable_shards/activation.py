@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from durable_shards.directory import ClassTable
     from durable_shards.object import DurableObject
-    from durable_shards.turn import SuspendedTurn
+    from durable_shards.suspended import SuspendedTurn
     from durable_shards.wire import Call
     from durable_storage.address import Address
 
@@ -119,6 +119,12 @@ class Activation:
     def clean(self) -> bool:
         """Whether it may leave memory: nothing runs, waits or is uncommitted."""
         return self.newest is None and not self.paused and not self.suspended and not self.queue
+
+    def mailbox(self) -> deque[Call]:
+        """Calls that wait for their turn; made only for objects that something waits for."""
+        if self.queue is None:
+            self.queue = deque()
+        return self.queue
 
     def pending(self) -> PendingEntry:
         """The entry of the gathering batch, made and handed to the writer at need."""
@@ -217,9 +223,9 @@ class PendingEntry:
         act.durable = self.snapshot
         if act.newest is self:
             act.newest = None
-        act.table.shard.release(self.outputs)
+        act.table.shard.gate.release(self.outputs)
         if act.evicting and act.clean:
             act.table.evict(act)
 
     def refused(self, error: Exception) -> None:
-        self.activation.table.shard.undo_refused(self, error)
+        self.activation.table.shard.gate.undo(self, error)

@@ -6,7 +6,7 @@ is no more than its encoded state, its version and its alarms; an object that is
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from durable_shards.activation import Activation
@@ -16,7 +16,6 @@ from durable_storage.store import AlarmRow
 if TYPE_CHECKING:
     from durable_shards.registry import ClassSpec
     from durable_shards.shard import Shard
-    from durable_shards.wire import Call
 
 
 class Hibernated(NamedTuple):
@@ -53,11 +52,6 @@ class ClassTable:
         self.live[object_id] = act
         self.shard.idle.watch(act)
         return act
-
-    @staticmethod
-    def new_queue() -> deque[Call]:
-        """A mailbox; made only for objects that something waits for."""
-        return deque()
 
     def wake(self, object_id: str, now: float) -> Activation | None:
         """Bring a hibernated object back; None if it does not sleep here."""
@@ -111,6 +105,10 @@ class Directory:
     def tables(self) -> list[ClassTable]:
         """Every table there is."""
         return [table for tables in self._tenants.values() for table in tables.values()]
+
+    def live(self) -> Iterator[Activation]:
+        """Every live object."""
+        return (act for table in self.tables() for act in table.live.values())
 
     def counts(self) -> tuple[int, int]:
         """(live, hibernated) objects."""

@@ -126,7 +126,7 @@ class IdleSweep:
                 self.evicted += 1
         if excess <= 0:
             return
-        live = [act for table in self._shard.directory.tables() for act in table.live.values() if act.clean]
+        live = [act for act in self._shard.directory.live() if act.clean]
         share = max(1, len(live) // EVICT_SHARE)
         for act in nsmallest(max(share, excess // LIVE_OVERHEAD_BYTES), live, key=lambda act: act.last_used):
             if excess <= 0 or act.last_used >= now:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from durable_shards.activation import Activation, KeyMemory
+from durable_shards.activation import Activation
 from durable_storage.errors import DurableError, StoreUnavailable
 from durable_storage.store import ResultRow, Stored
 
@@ -113,10 +113,10 @@ class Loader:
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
         self._objects: Batcher[Activation, Stored | None] = Batcher(
-            self._load, self._loaded, self._load_failed, shard.released
+            self._load, self._loaded, self._load_failed, shard.gate.released
         )
         self._keys: Batcher[tuple[Activation, Call], ResultRow | None] = Batcher(
-            self._look_up, self._looked_up, self._look_up_failed, shard.released
+            self._look_up, self._looked_up, self._look_up_failed, shard.gate.released
         )
         self.loads = 0
 
@@ -164,8 +164,7 @@ class Loader:
     def _looked_up(self, wanted: tuple[Activation, Call], row: ResultRow | None) -> None:
         act, call = wanted
         act.paused -= 1
-        memory = KeyMemory(row.fingerprint, row.result) if row is not None else None
-        self._shard.run_looked_up(act, call, memory)
+        self._shard.keys.looked_up(act, call, row)
         self._shard.resume(act)
 
     def _look_up_failed(self, wanted: tuple[Activation, Call], error: DurableError) -> bool:
@@ -173,6 +172,6 @@ class Loader:
         if isinstance(error, StoreUnavailable) and self._shard.clock.monotonic() < call.deadline:
             return True
         act.paused -= 1
-        self._shard.answer(act, call, error)
+        self._shard.gate.answer(act, call, error)
         self._shard.resume(act)
         return False

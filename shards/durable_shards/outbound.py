@@ -58,10 +58,10 @@ class Send(Peer):
     def __init__(self, go: Callable[[], None]) -> None:
         self._go = go
 
-    def encode(self, call: Call, version: int, result: Any) -> Any:  # noqa: ARG002
+    def encode(self, call: Call, version: int, result: Any) -> Any:
         return b""
 
-    def put(self, call: Call, encoded: Any) -> None:  # noqa: ARG002
+    def put(self, call: Call, encoded: Any) -> None:
         self._go()
 
     def fail(self, call: Call, error: DurableError) -> None:
@@ -116,9 +116,7 @@ class ObjectEngine:
         idempotency_key: str | None = None,
     ) -> Any:
         """The same by strings; the result is plain values."""
-        return await self._call(
-            object_type, object_id, handler, args or [], kwargs, prefix, timeout, idempotency_key
-        )
+        return await self._call(object_type, object_id, handler, args or [], kwargs, prefix, timeout, idempotency_key)
 
     def send(
         self,
@@ -162,14 +160,16 @@ class ObjectEngine:
             turn = None
         tenant = act.address.prefix if prefix is None else prefix
         target = str(Address(tenant, object_type, object_id))
-        if act.newest is not None or not act.table.shard.lease_holds():
+        if act.newest is not None or not act.table.shard.gate.holds_lease():
             await self._durable()
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         chain: list[str] | None = None
         if turn is not None:
             remaining = turn.call.deadline - act.table.shard.clock.monotonic()
             if remaining <= 0:
-                raise CallTimeout("no time is left for a call to another object; it was not made", outcome="not_applied")
+                raise CallTimeout(
+                    "no time is left for a call to another object; it was not made", outcome="not_applied"
+                )
             seconds = remaining if seconds is None else min(seconds, remaining)
             chain = [*(turn.call.chain or ()), str(act.address)]
             if len(chain) > CHAIN_MAX:
@@ -199,7 +199,7 @@ class ObjectEngine:
         """Wait until everything this object had seen before the running turn is committed."""
         act = self._act
         opened = asyncio.get_running_loop().create_future()
-        act.table.shard.answer(act, Call(0, "", "", "", peer=FuturePeer(opened)), None)
+        act.table.shard.gate.answer(act, Call(0, "", "", "", peer=FuturePeer(opened)), None)
         await opened
 
 

@@ -26,18 +26,24 @@ current_turn: ContextVar[SuspendedTurn | None] = ContextVar("durable_turn", defa
 class TaskStandIn:
     """What `asyncio.current_task()` gives during the first step of a turn."""
 
-    __slots__ = ("__weakref__", "_cancel_message", "_cancelling", "real")
+    __slots__ = ("__weakref__", "_cancel_message", "_cancelling", "begun", "real")
 
     def __init__(self) -> None:
         self.real: asyncio.Task[Any] | None = None
+        self.begun = False
+        """The real task has taken a step."""
         self._cancelling = 0
         self._cancel_message: Any = None
 
     def cancel(self, msg: Any = None) -> bool:
-        if self.real is not None:
+        if self.real is None:
+            self._cancelling += 1
+            self._cancel_message = msg
+            return True
+        if self.begun:
             return self.real.cancel(msg)
-        self._cancelling += 1
-        self._cancel_message = msg
+        # A task that is cancelled before its first step never runs its coroutine; ours is half way through.
+        self.real.get_loop().call_soon(self.real.cancel, msg)
         return True
 
     def cancelling(self) -> int:
@@ -73,7 +79,7 @@ class TaskStandIn:
         """The coroutine suspended; `task` goes on with it."""
         self.real = task
         if self._cancelling:
-            task.cancel(self._cancel_message)
+            self.cancel(self._cancel_message)
 
 
 class SuspendedTurn:
@@ -113,7 +119,7 @@ def first_step(
     except StopIteration as stop:
         return True, stop.value
     else:
-        turn.work = loop.create_task(_go_on(coro, awaited, label))  # copies the context, with the turn in it
+        turn.work = loop.create_task(_go_on(coro, awaited, label, stand_in))  # copies the context, with the turn in it
         stand_in.became(turn.work)
         return False, None
     finally:
@@ -121,7 +127,10 @@ def first_step(
         current_turn.reset(token)
 
 
-async def _go_on(coro: Coroutine[Any, Any, Any], awaited: Any, label: Callable[[bool], None]) -> Any:
+async def _go_on(
+    coro: Coroutine[Any, Any, Any], awaited: Any, label: Callable[[bool], None], stand_in: TaskStandIn
+) -> Any:
+    stand_in.begun = True
     return await _resumed(coro, awaited, label)
 
 
@@ -136,7 +145,7 @@ def _resumed(coro: Coroutine[Any, Any, Any], awaited: Any, label: Callable[[bool
         except GeneratorExit:
             coro.close()
             raise
-        except BaseException as raised:  # noqa: BLE001 - handed on into the coroutine
+        except BaseException as raised:
             error = raised
         label(True)
         try:

@@ -33,18 +33,18 @@ def run(shard: Shard, act: Activation, call: Call) -> None:
     try:
         arguments = msgspec.convert((*call.args,), SIGNATURES[call.handler])
     except msgspec.ValidationError as error:
-        shard.refuse(call, InvalidArguments(f"{call.handler}: {error}"))
+        shard.gate.refuse(call, InvalidArguments(f"{call.handler}: {error}"))
         return
     try:
         HANDLERS[call.handler](shard, act, call, arguments)
     except DurableError as error:
         act.book = None
-        shard.answer(act, call, error)
+        shard.gate.answer(act, call, error)
 
 
 def _reply(shard: Shard, act: Activation, call: Call, result: Any) -> None:
     assert call.peer is not None
-    shard.answer(act, call, call.peer.encode(call, act.version, result))
+    shard.gate.answer(act, call, call.peer.encode(call, act.version, result))
     if act.clean and not act.version and not act.alarms_now and act.instance is None:
         act.table.evict(act)  # it was only looked at, and never was
 
@@ -58,14 +58,14 @@ def _state(shard: Shard, act: Activation, call: Call, _: Any) -> None:
 
 
 def _wake(shard: Shard, act: Activation, call: Call, _: Any) -> None:
-    if act.instance is not None or shard.revive(act, call):
+    if act.instance is not None or shard.turns.revive(act, call):
         _reply(shard, act, call, None)
 
 
 def _evict(shard: Shard, act: Activation, call: Call, _: Any) -> None:
     act.evicting = True
     assert call.peer is not None
-    shard.answer(act, call, call.peer.encode(call, act.version, True))
+    shard.gate.answer(act, call, call.peer.encode(call, act.version, True))
     if act.clean:
         act.table.evict(act)
 
@@ -184,8 +184,7 @@ async def _list(shard: Shard, arguments: dict[str, Any]) -> list[str]:
     except msgspec.ValidationError as error:
         raise InvalidArguments(f"list: {error}") from None
     if asked.object_type not in shard.registry.classes:
-        known = ", ".join(shard.directory.class_names) or "none"
-        raise UnknownClass(f"no class {asked.object_type!r} is served here; known are: {known}")
+        raise UnknownClass(f"no class {asked.object_type!r} is served here; known are: {shard.registry}")
     problem = (asked.prefix and name_problem("prefix", asked.prefix)) or (asked.after and id_problem(asked.after))
     if problem or not 0 < asked.limit <= LIST_MAX:
         raise InvalidArguments(f"list: {problem or f'limit must be 1 to {LIST_MAX}'}")

@@ -10,26 +10,20 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from durable_shards.activation import Activation, KeyMemory
-from durable_shards.errors import (
-    CallTimeout,
-    HandlerFailed,
-)
+from durable_shards.activation import Activation
+from durable_shards.board import label_of
+from durable_shards.errors import CallTimeout, HandlerFailed
+from durable_shards.keys import remember
 from durable_shards.suspended import SuspendedTurn, first_step
-from durable_shards.wire import FLAG_AUTO_KEY, Call, Peer, encode_value
+from durable_shards.wire import FLAG_AUTO_KEY, Call, Peer
 from durable_storage.errors import DurableError, PersistenceFailed
-from durable_storage.store import ResultRow
 
 if TYPE_CHECKING:
     from durable_shards.handler import HandlerSpec
     from durable_shards.shard import Shard
 
-RECENT_KEYS_MAX = 256
-"""Idempotency results kept in memory per live object; older ones are looked up in the store."""
 TRACEBACK_CHARS_MAX = 16_000
 UNWIND_SECONDS = 1.0
 """How long a cancelled handler may clean up before its turn goes on without it."""
@@ -73,7 +67,7 @@ class Turns:
                 if not ended:
                     self._suspend(turn, lambda done: self._resumed(turn, done, spec, snapshot))
                     return
-        except BaseException as error:  # noqa: BLE001 - whatever user code raises ends as a reply
+        except BaseException as error:
             self._undo(act, call, error, snapshot)
         else:
             self.finish(act, call, result, spec.readonly, snapshot)
@@ -91,10 +85,10 @@ class Turns:
                 turn = SuspendedTurn(act, call)
                 ended, result = first_step(turn, result, self._loop, self._shard.labeller(act))
                 if not ended:
-                    self._suspend(turn, lambda done: then(self._after_load_resumed(turn, done)))
+                    self._suspend(turn, lambda done: self._after_load_resumed(turn, done, then))
                     return False
             then(self._finish_or_undo(act, call))
-        except BaseException as error:  # noqa: BLE001 - user code
+        except BaseException as error:
             self._undo(act, call, error, None)
             then(as_durable_error(error))
         return True
@@ -108,11 +102,11 @@ class Turns:
         state = act.state
         changed = False
         try:
-            if not readonly or shard.strict_readonly:
+            if not readonly or shard.settings.strict_readonly:
                 state = table.codec.encode(act.instance)
                 if state != act.state:
                     if readonly:
-                        raise HandlerFailed.readonly_violation(call.handler)  # noqa: TRY301
+                        raise HandlerFailed.readonly_violation(call.handler)
                     state = table.codec.verify(act.instance, state)
                     changed = True
             version = act.version + 1 if changed else act.version
@@ -122,8 +116,8 @@ class Turns:
             armed = book is not None and book.changed
             keyed = None
             if call.key is not None and (changed or armed or not call.flags & FLAG_AUTO_KEY):
-                keyed = shard.result_row(call, result)
-        except BaseException as error:  # noqa: BLE001 - encoders run user code, and the turn is undone
+                keyed = shard.keys.row(call, result)
+        except BaseException as error:
             return self._undo(act, call, error, snapshot)
         if changed or armed or keyed is not None:
             entry = act.entry or act.pending()
@@ -142,10 +136,43 @@ class Turns:
             self._send(act)
         if act.newest is not None:
             act.newest.outputs.append((call, encoded))
-            shard.gated += 1
+            shard.gate.waiting += 1
         else:
-            shard.answer_clean(call, encoded)
+            shard.gate.answer_clean(call, encoded)
         return None
+
+    def revive(self, act: Activation, call: Call) -> bool:
+        """Make a live instance. False when `call` cannot go on now: it was answered, or waits for `after_load`."""
+        spec = act.table.spec
+        if not act.label:
+            act.label = label_of(act.address)
+        try:
+            act.instance = spec.revive(act.state if act.version else None, act)
+            act.state = spec.codec.encode(act.instance)
+        except BaseException as error:  # decoding runs user code (enums, default factories)
+            act.instance = None
+            self._shard.gate.answer(act, call, as_durable_error(error))
+            if not act.version and act.clean:
+                act.table.evict(act)
+            return False
+        if spec.after_load is None:
+            return True
+        act.last_used = self._shard.gate.now
+        act.mailbox().appendleft(call)  # it keeps its place, should `after_load` suspend
+        problems: list[DurableError] = []
+
+        def ended(error: DurableError | None) -> None:
+            if error is not None:
+                problems.append(error)
+                act.instance = None
+                first = act.mailbox().popleft()
+                assert first is call, "nothing overtakes the call that woke the object"
+                self._shard.gate.answer(act, call, error)
+
+        if not self.run_after_load(act, ended) or problems:
+            return False
+        act.mailbox().popleft()
+        return True
 
     def _finish_or_undo(self, act: Activation, call: Call) -> DurableError | None:
         return self.finish(act, call, None, readonly=False)
@@ -177,10 +204,7 @@ class Turns:
         turn.armed = None
         turn.act.suspended.remove(turn)
         error: BaseException | None
-        if done.cancelled():
-            error = asyncio.CancelledError()
-        else:
-            error = done.exception()
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if turn.expired and error is not None:
             error = timed_out(turn.call)
         if turn.generation != turn.act.generation:
@@ -190,14 +214,12 @@ class Turns:
             )
         return (None, error) if error is not None else (done.result(), None)
 
-    def _resumed(
-        self, turn: SuspendedTurn, done: asyncio.Task[Any], spec: HandlerSpec, snapshot: bytes | None
-    ) -> None:
+    def _resumed(self, turn: SuspendedTurn, done: asyncio.Task[Any], spec: HandlerSpec, snapshot: bytes | None) -> None:
         if turn.abandoned:
-            done.cancelled() or done.exception()  # noqa: B018 - looked at, so that asyncio does not warn
+            done.cancelled() or done.exception()
             return
         act = turn.act
-        self._shard.tick()
+        self._shard.gate.tick()
         result, error = self._ended(turn, done)
         if error is not None:
             self._undo(act, turn.call, error, snapshot)
@@ -205,14 +227,21 @@ class Turns:
             self.finish(act, turn.call, result, spec.readonly, snapshot)
         self._shard.resume(act)
 
-    def _after_load_resumed(self, turn: SuspendedTurn, done: asyncio.Task[Any]) -> DurableError | None:
-        self._shard.tick()
+    def _after_load_resumed(
+        self, turn: SuspendedTurn, done: asyncio.Task[Any], then: Callable[[DurableError | None], None]
+    ) -> None:
+        self._shard.gate.tick()
         if turn.abandoned:
-            return None
-        _, error = self._ended(turn, done)
-        if error is not None:
-            return self._undo(turn.act, turn.call, error, None)
-        return self._finish_or_undo(turn.act, turn.call)
+            done.cancelled() or done.exception()
+            then(timed_out(turn.call))
+        else:
+            _, error = self._ended(turn, done)
+            then(
+                self._finish_or_undo(turn.act, turn.call)
+                if error is None
+                else self._undo(turn.act, turn.call, error, None)
+            )
+        self._shard.resume(turn.act)
 
     def _undo(self, act: Activation, call: Call, error: BaseException, snapshot: bytes | None) -> DurableError:
         """Take back what the turn did and answer with its error."""
@@ -227,13 +256,14 @@ class Turns:
                 # An outer turn still works on this very instance: give it back what it had.
                 instance.__dict__.update(act.table.codec.decode(snapshot))
         known = as_durable_error(error)
-        self._shard.answer(act, call, known)
+        self._shard.gate.answer(act, call, known)
         return known
 
     @staticmethod
     def _untouched(act: Activation, snapshot: bytes | None) -> bool:
         try:
-            return act.table.codec.encode(act.instance) == (act.state if snapshot is None else snapshot)
+            expected = act.state if snapshot is None else snapshot
+            return bool(act.table.codec.encode(act.instance) == expected)
         except DurableError:
             return False
 
@@ -241,7 +271,7 @@ class Turns:
         """Let the turn's one-way calls go: with the commit, or at once when nothing is uncommitted."""
         sends, act.sends = act.sends or [], None
         for send in sends:
-            self._shard.answer(act, send, b"")
+            self._shard.gate.answer(act, send, b"")
 
 
 def timed_out(call: Call) -> CallTimeout:
@@ -263,31 +293,6 @@ def as_durable_error(error: BaseException) -> DurableError:
         remote_message=str(error),
         traceback=text[-TRACEBACK_CHARS_MAX:],
     )
-
-
-def fingerprint(call: Call) -> int:
-    """64 bits that tell calls with other arguments apart; 0 for keys that the library made itself."""
-    if call.flags & FLAG_AUTO_KEY:
-        return 0
-    digest = blake2b(encode_value((call.handler, call.args, call.kwargs or {})), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
-
-
-def make_result_row(call: Call, result: Any, now: Any, retention: timedelta) -> ResultRow:
-    """The row that lets a retry hear the first result."""
-    assert call.key is not None
-    return ResultRow(call.key, fingerprint(call), encode_value(result), now + retention)
-
-
-def remember(act: Activation, row: ResultRow) -> None:
-    """Keep a result at hand for a quick retry, within bounds."""
-    keys = act.keys
-    if keys is None:
-        keys = act.keys = {}
-    elif len(keys) >= RECENT_KEYS_MAX:
-        for oldest in list(keys)[: RECENT_KEYS_MAX // 2]:
-            del keys[oldest]
-    keys[row.key] = KeyMemory(row.fingerprint, row.result)
 
 
 DISCARD = Discard()

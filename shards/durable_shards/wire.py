@@ -157,6 +157,7 @@ class ProtocolError(ValueError):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _calls: Final = msgspec.msgpack.Decoder(list[Call])
+_call: Final = msgspec.msgpack.Decoder(Call)
 _anything: Final = msgspec.msgpack.Decoder()
 _bodies: Final[dict[int, msgspec.msgpack.Decoder[Any]]] = {
     HELLO: msgspec.msgpack.Decoder(Hello),
@@ -214,6 +215,11 @@ def unpack(message: bytes) -> Any:
         return decoder.decode(memoryview(message)[2:])
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ProtocolError(f"malformed body of a message of kind {kind}: {error}") from None
+
+
+def unpack_call(encoded: bytes) -> Call:
+    """One element of a CALLS message that this library encoded itself."""
+    return _call.decode(encoded)
 
 
 class BrokenCall(msgspec.Struct):

@@ -93,9 +93,7 @@ class Writer:
 
     def statistics(self) -> WriterStatistics:
         """A snapshot."""
-        return WriterStatistics(
-            self._batches, self._rows, self._refused, len(self._gathering), len(self._flying)
-        )
+        return WriterStatistics(self._batches, self._rows, self._refused, len(self._gathering), len(self._flying))
 
     def _start(self) -> None:
         self._start_scheduled = False
@@ -113,7 +111,7 @@ class Writer:
         self._flying = entries
         sent_at = self._monotonic()
         self._commit = asyncio.get_running_loop().create_task(
-            self._store.commit([entry.change() for entry in entries])  # type: ignore[arg-type]
+            self._store.commit([entry.change() for entry in entries])
         )
         # A callback, not an awaiting task: what is released may run user code, which must not find itself
         # inside a task of ours.

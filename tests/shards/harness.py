@@ -37,8 +37,8 @@ class Harness:
         store: MemoryStore | None = None,
         **settings: Any,
     ) -> None:
-        self.world = world or MemoryWorld()
         self.clock = clock or ManualClock()
+        self.world = world or MemoryWorld(now=self.clock.now)
         self.stops: list[Exception] = []
         self.store = store or MemoryStore(self.world)
         self.shard = Shard(
@@ -77,7 +77,18 @@ class Harness:
         name = object_type if isinstance(object_type, str) else object_type.__name__
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         call = Call(
-            next(self._ids), name, object_id, handler, list(args), int(timeout * 1000), kwargs, prefix, key, flags, chain, trace
+            next(self._ids),
+            name,
+            object_id,
+            handler,
+            list(args),
+            int(timeout * 1000),
+            kwargs,
+            prefix,
+            key,
+            flags,
+            chain,
+            trace,
         )
         asyncio.get_running_loop().call_soon(self.shard.receive, FuturePeer(future), [call])
         return future

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.shards.harness import Harness, settle
-from tests.shards.objects import Friendly, Node, Refused, Relay
 
 from durable_engine import CallTimeout, ReentrantCall
+from tests.shards.harness import Harness, settle
+from tests.shards.objects import Friendly, Node, Refused, Relay
 
 
 async def test_a_chain_of_objects_answers() -> None:

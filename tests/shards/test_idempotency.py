@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.shards.harness import Harness, settle
-from tests.shards.objects import Counter, Refused
 
 from durable_engine import IdempotencyMismatch, TooLarge
 from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH
+from tests.shards.harness import Harness, settle
+from tests.shards.objects import Counter, Refused
 
 
 async def test_a_retry_hears_the_first_result() -> None:

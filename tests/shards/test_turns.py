@@ -6,8 +6,6 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.shards.harness import Harness, settle
-from tests.shards.objects import GATES, BadStart, Counter, Loaded, LoadedLater, Refused, Waiter
 
 from durable_engine import (
     CallTimeout,
@@ -21,7 +19,8 @@ from durable_engine import (
 )
 from durable_storage.address import Address
 from durable_storage.memory import MemoryStore
-from tests.shards.harness import claim
+from tests.shards.harness import Harness, claim, settle
+from tests.shards.objects import GATES, BadStart, Counter, Loaded, LoadedLater, Refused, Waiter
 
 
 async def test_a_reply_leaves_only_after_its_commit() -> None:
@@ -59,7 +58,8 @@ async def test_a_read_of_uncommitted_state_waits_for_the_commit() -> None:
         await settle()
         assert not (read.done() or peek.done() or rejected.done())
         h.world.release()
-        assert (await read, await peek) == (1, 1)
+        assert await read == 1
+        assert await peek == 1
         with pytest.raises(Refused):
             await rejected
 
@@ -164,7 +164,7 @@ async def test_reads_go_on_once_the_lease_is_renewed() -> None:
         await h.call(Counter, "a", "increment")
         h.clock.advance(clock_step)  # type: ignore[union-attr]
         assert await h.call(Counter, "a", "get", timeout=60) == 1
-        assert h.shard.lease.holds == 1
+        assert h.shard.gate.lease.holds == 1
 
 
 async def test_wrong_calls_are_refused_before_anything_is_touched() -> None:
@@ -211,6 +211,7 @@ async def test_a_full_mailbox_refuses_at_once() -> None:
     GATES["full"] = asyncio.Event()
     async with Harness([Waiter]) as h:
         first = h.call(Waiter, "a", "wait", ["full"])
+        await settle()
         waiting = [h.call(Waiter, "a", "get") for _ in range(1000)]
         with pytest.raises(Overloaded) as refused:
             await h.call(Waiter, "a", "get")

@@ -1,0 +1,125 @@
+"""The output gate: outcomes wait here until everything they may have seen is durable and still ours.
+
+An outcome of an object with uncommitted turns joins the newest of them and leaves with its commit. One that has
+seen durable state only leaves at once, as long as the lease for reads holds. Nobody else talks to peers about
+turns that ran.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from durable_shards.readlease import ReadLease
+from durable_shards.wire import FLAG_FRESH, FLAG_ONE_WAY, Call
+from durable_storage.errors import DurableError, PersistenceFailed
+from durable_storage.store import KeyExists
+
+if TYPE_CHECKING:
+    from durable_shards.activation import Activation, PendingEntry
+    from durable_shards.clock import Clock
+    from durable_storage.store import Store
+
+log = logging.getLogger("durable_engine.shard")
+
+
+class Gate:
+    """Where the outcomes of one shard's calls leave."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        resume: Callable[[Activation], None],
+        lost: Callable[[Exception], None],
+    ) -> None:
+        self._clock = clock
+        self._resume = resume
+        self.now = 0.0
+        """Monotonic time at the last `tick`."""
+        self.lease = ReadLease(store, clock, self._release_held, lost)
+        self.waiting = 0
+        """Outcomes that wait for commits."""
+        self.refusals = 0
+        self.one_way_errors = 0
+        self.on_release: Callable[[], None] | None = None
+        """Called whenever outcomes were put into outboxes outside of `Shard.receive`."""
+
+    def tick(self) -> float:
+        """Read the clock for what follows; once per batch of work, not per call."""
+        self.now = self._clock.monotonic()
+        return self.now
+
+    def holds_lease(self) -> bool:
+        """Whether what is read now may be told at once."""
+        return self.tick() < self.lease.until
+
+    def answer(self, act: Activation, call: Call, outcome: Any) -> None:
+        """Send an outcome of a turn of `act`: a result encoded by the call's peer, or a DurableError."""
+        if act.newest is not None:
+            act.newest.outputs.append((call, outcome))
+            self.waiting += 1
+        else:
+            self.answer_clean(call, outcome)
+
+    def answer_clean(self, call: Call, outcome: Any) -> None:
+        """Send an outcome that has seen durable state only; the ownership must still be ours."""
+        if self.now < self.lease.until:
+            self._send(call, outcome)
+        else:
+            self.lease.hold(call, outcome)
+
+    def refuse(self, call: Call, error: DurableError) -> None:
+        """Answer a call that was not run, or was undone: it has seen nothing, so nothing is waited for."""
+        self.refusals += 1
+        self._send(call, error)
+
+    def release(self, outputs: list[tuple[Call, Any]]) -> None:
+        """The gate opens: these outcomes are durable."""
+        self.waiting -= len(outputs)
+        send = self._send
+        for call, outcome in outputs:
+            if outcome.__class__ is bytes:
+                call.peer.put(call, outcome)  # type: ignore[union-attr]
+            else:
+                send(call, outcome)
+
+    def undo(self, entry: PendingEntry, error: Exception) -> None:
+        """The store refused an object's change: roll back, with everything that was built on it."""
+        act = entry.activation
+        outputs = entry.outputs + act.rollback(entry)
+        self.waiting -= len(outputs)
+        if isinstance(error, KeyExists):
+            # A first attempt was a retry after all. Nothing was applied, so let all of them try again.
+            again = [call for call, _ in outputs if call.peer is not None and call.peer.reruns]
+            for call in again:
+                call.flags &= ~FLAG_FRESH
+            act.mailbox().extendleft(reversed(again))
+        else:
+            failure = error if isinstance(error, DurableError) else PersistenceFailed(str(error))
+            for call, _ in outputs:
+                self.refuse(call, failure)
+        self._resume(act)
+
+    def released(self) -> None:
+        """Outcomes are in outboxes: whoever owns the outboxes may send them."""
+        if self.on_release is not None:
+            self.on_release()
+
+    def _send(self, call: Call, outcome: Any) -> None:
+        assert call.peer is not None
+        if outcome.__class__ is bytes or not isinstance(outcome, DurableError):
+            call.peer.put(call, outcome)
+            return
+        if call.flags & FLAG_ONE_WAY:
+            self.one_way_errors += 1
+            address = f"{call.object_type}/{call.object_id}"
+            log.warning("one-way call %s.%s failed: %s", address, call.handler, outcome)
+        call.peer.fail(call, outcome)
+
+    def _release_held(self, held: list[tuple[Call, Any]]) -> None:
+        self.tick()
+        for call, outcome in held:
+            self._send(call, outcome)
+        self.released()

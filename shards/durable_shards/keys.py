@@ -1,0 +1,95 @@
+"""Idempotency keys: the first result is stored with the state it made, and every retry hears it.
+
+The row with the result is part of the same commit as the state. A key that its caller says is fresh is not looked
+up: should it exist after all, the store refuses the second row, the turn is undone before anybody heard of it,
+and the call runs again as the retry it is.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from durable_shards.activation import Activation, KeyMemory
+from durable_shards.errors import IdempotencyMismatch
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH, Call, encode_value
+from durable_storage.errors import TooLarge
+from durable_storage.limits import KEY_BYTES_MAX
+from durable_storage.store import ResultRow
+
+if TYPE_CHECKING:
+    from durable_shards.shard import Shard
+
+RECENT_MAX = 256
+"""Results kept in memory per live object; older ones are looked up in the store."""
+
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class Keys:
+    """What a shard does about calls that carry a key."""
+
+    def __init__(self, shard: Shard, retention: timedelta, auto_retention: timedelta) -> None:
+        self._shard = shard
+        self._retention = retention
+        self._auto_retention = auto_retention
+
+    def first_time(self, act: Activation, call: Call) -> bool:
+        """Whether the call is to be run now; if not, it was answered or waits for a look-up."""
+        assert call.key is not None
+        if not 0 < len(call.key.encode()) <= KEY_BYTES_MAX:
+            self._shard.gate.refuse(call, TooLarge(f"an idempotency key has 1 to {KEY_BYTES_MAX} bytes of UTF-8"))
+            return False
+        memory = act.keys.get(call.key) if act.keys is not None else None
+        if memory is not None:
+            self._answer_again(act, call, memory)
+            return False
+        if call.flags & FLAG_FRESH:
+            return True
+        self._shard.loader.look_up(act, call)
+        return False
+
+    def looked_up(self, act: Activation, call: Call, row: ResultRow | None) -> None:
+        """Go on with a call whose key was looked up in the store."""
+        if row is not None:
+            self._answer_again(act, call, KeyMemory(row.fingerprint, row.result))
+        else:
+            call.flags |= FLAG_FRESH
+            self._shard.run(act, call)
+
+    def row(self, call: Call, result: Any) -> ResultRow:
+        """The row that lets a retry hear this result."""
+        assert call.key is not None
+        retention = self._auto_retention if call.flags & FLAG_AUTO_KEY else self._retention
+        expires_at = self._shard.clock.now() + retention
+        return ResultRow(call.key, fingerprint(call), encode_value(result), expires_at)
+
+    def _answer_again(self, act: Activation, call: Call, memory: KeyMemory) -> None:
+        assert call.peer is not None
+        if memory.fingerprint != fingerprint(call):
+            problem = f"the idempotency key {call.key!r} was used for another call; nothing was run"
+            self._shard.gate.answer(act, call, IdempotencyMismatch(problem))
+            return
+        self._shard.gate.answer(act, call, call.peer.encode(call, act.version, _decode(memory.result)))
+
+
+def remember(act: Activation, row: ResultRow) -> None:
+    """Keep a result at hand for a quick retry, within bounds."""
+    keys = act.keys
+    if keys is None:
+        keys = act.keys = {}
+    elif len(keys) >= RECENT_MAX:
+        for oldest in list(keys)[: RECENT_MAX // 2]:
+            del keys[oldest]
+    keys[row.key] = KeyMemory(row.fingerprint, row.result)
+
+
+def fingerprint(call: Call) -> int:
+    """64 bits that tell calls with other arguments apart; 0 for keys that the library made itself."""
+    if call.flags & FLAG_AUTO_KEY:
+        return 0
+    digest = blake2b(encode_value((call.handler, call.args, call.kwargs or {})), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
