@@ -107,7 +107,7 @@ class Claim:
     """The last `seq` somebody outside the store knows to be committed; a store that shows less is refused."""
     accept_data_loss: bool = False
     term: int | None = None
-    """The supervisor's term (`lease.Control.acquire`). When given, `open` refuses with Fenced once another one rules."""
+    """The supervisor's term (`lease.Control.acquire`). When given, `open` raises Fenced once another one rules."""
 
 
 class Store(Protocol):

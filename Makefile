@@ -1,0 +1,63 @@
+# One word each, and CI calls the same. Needs Python 3.11 or later and make; everything else is put into .venv
+# on first use, by pip alone.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+# Two workers: the tests of processes and of PostgreSQL keep two cores busy. `make test WORKERS=0` for one process.
+WORKERS ?= 2
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast check format bench docs clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/installed-run  ## a server, and a day of real flights through it (ARGS="--help" for more)
+	$(BIN)/python -m examples.flights.replay --serve $(ARGS)
+
+test: $(VENV)/installed-dev  ## the whole suite, PostgreSQL and kill -9 included
+	$(PYTEST) -n $(WORKERS) --dist loadgroup $(ARGS)
+
+test-fast: $(VENV)/installed-dev  ## neither PostgreSQL nor processes: seconds
+	$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not postgres and not processes and not slow" $(ARGS)
+
+check: $(VENV)/installed-dev  ## ruff, mypy strict, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy -p examples.flights
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-dev  ## let ruff put things in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed-dev  ## measure, on SQLite and PostgreSQL (ARGS="--list" for the scenarios)
+	$(BIN)/python -m durable_bench $(ARGS)
+
+docs: $(VENV)/installed-dev  ## links lead somewhere, and every example in README and docs/ runs
+	$(PYTEST) tests/acceptance/test_docs.py tests/acceptance/test_readme.py $(ARGS)
+
+clean:  ## remove what was made here (not durable-data/)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/installed-run: pyproject.toml | $(BIN)/python
+	@echo "installing durable-engine into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing durable-engine and its tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@ $(VENV)/installed-run
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "there is no $(PYTHON) here; install Python 3.11 or later, or say which: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "durable-engine needs Python 3.11 or later and $(PYTHON) is older; say which to use: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -1,0 +1,101 @@
+"""`python -m durable_bench [SCENARIO...]`: measure, show a table, write JSON."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from durable_bench.measure import Measurement, measure
+from durable_bench.report import document, table, write_json
+from durable_bench.scenarios import SCENARIOS, Scenario
+from durable_bench.server import served
+from durable_bench.stores import STORES, fresh_store, temporary_directory
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="durable-engine bench", description=__doc__)
+    add = parser.add_argument
+    add("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
+    add("--list", action="store_true", help="say what there is to measure, and stop")
+    add("--stores", default=",".join(STORES), help="comma separated (default: %(default)s)")
+    add("--postgres", metavar="URL", help="an empty database of yours (default: a server of our own)")
+    add("--repetitions", type=int, default=3, help="of each scenario (default: %(default)s)")
+    add("--seconds", type=float, default=3.0, help="of each repetition (default: %(default)s)")
+    add("--in-flight", type=int, help="callers at once (default: as the scenario says)")
+    add("--shards", type=int, default=1, help="shard processes (default: %(default)s)")
+    add("--bind", metavar="URL", help="address of the server (default: a unix socket)")
+    add(
+        "--directory",
+        type=Path,
+        help="where the stores rest; its disk is measured (default: a temporary folder)",
+    )
+    add("--json", type=Path, help="the file to write (default: bench-results/<time>.json)")
+    options = parser.parse_args(arguments)
+    options.scenarios = options.scenarios or list(SCENARIOS)
+    options.stores = options.stores.split(",")
+    for name in options.scenarios:
+        if name not in SCENARIOS:
+            parser.error(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}")
+    for kind in options.stores:
+        if kind not in STORES:
+            parser.error(f"there is no store {kind!r}; there are {', '.join(STORES)}")
+    return options
+
+
+async def measure_store(kind: str, options: argparse.Namespace, console: Console) -> list[Measurement]:
+    """All scenarios on one server with one fresh store."""
+    measurements = []
+    with temporary_directory(options.directory) as directory:
+        bind = options.bind or f"ipc://{directory / 'server'}"
+        with fresh_store(kind, directory, options.postgres) as store:
+            async with served(store, directory, shards=options.shards, bind=bind) as engine:
+                for scenario in _chosen(options):
+                    console.print(f"{kind}: {scenario.title} ...", highlight=False)
+                    one = await measure(
+                        engine,
+                        scenario,
+                        kind,
+                        in_flight=options.in_flight or scenario.in_flight,
+                        repetitions=options.repetitions,
+                        seconds=options.seconds,
+                    )
+                    measurements.append(one)
+    return measurements
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Measure, show, write."""
+    console = Console(stderr=True)
+    measurements: list[Measurement] = []
+    for kind in options.stores:
+        measurements += await measure_store(kind, options, console)
+    Console().print(table(measurements))
+    path = options.json or Path("bench-results") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
+    settings = {"repetitions": options.repetitions, "seconds": options.seconds, "shards": options.shards}
+    write_json(path, document(measurements, settings | {"bind": options.bind or "ipc"}))
+    console.print(f"written to {path}", highlight=False)
+    return 0
+
+
+def _chosen(options: argparse.Namespace) -> list[Scenario]:
+    return [SCENARIOS[name] for name in options.scenarios]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 when everything was measured and verified."""
+    options = parse(arguments)
+    if options.list:
+        for scenario in SCENARIOS.values():
+            print(f"{scenario.name:10} {scenario.title}, {scenario.in_flight} in flight")
+        return 0
+    return uvloop.run(run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What a run says: a table for people, and JSON for the next run to be compared with."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from durable_bench.measure import Measurement
+
+LIBRARIES = ("durable-engine", "pyzmq", "msgspec", "orjson", "uvloop", "asyncpg", "apsw")
+
+
+def table(measurements: list[Measurement]) -> Table:
+    """Medians over the repetitions; `floor` is what the project holds itself to on two cores."""
+    result = Table(title="acknowledged calls, each commit on disk before its reply", title_justify="left")
+    for column in ("scenario", "store"):
+        result.add_column(column, no_wrap=True)
+    for column in ("in flight", "calls/s", "spread", "p50 ms", "p99 ms", "floor"):
+        result.add_column(column, justify="right")
+    for one in measurements:
+        floor = one.scenario.floors.get(one.store)
+        below = floor is not None and one.per_second < floor
+        result.add_row(
+            one.scenario.name,
+            one.store,
+            str(one.in_flight),
+            f"[red]{one.per_second:,.0f}[/]" if below else f"{one.per_second:,.0f}",
+            f"±{one.spread / 2:.0%}",
+            f"{one.median_ms('p50_ms'):.2f}",
+            f"{one.median_ms('p99_ms'):.2f}",
+            "" if floor is None else f"{floor:,}",
+        )
+    return result
+
+
+def document(measurements: list[Measurement], settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything that a later run needs for a comparison."""
+    return {
+        "format": 1,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "settings": settings,
+        "measurements": [_measurement(one) for one in measurements],
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """One file a run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """Where it ran."""
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": sys.version.split()[0],
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _measurement(one: Measurement) -> dict[str, Any]:
+    return {
+        "scenario": one.scenario.name,
+        "title": one.scenario.title,
+        "store": one.store,
+        "objects": one.scenario.objects,
+        "in_flight": one.in_flight,
+        "calls_per_second": round(one.per_second),
+        "spread": round(one.spread, 4),
+        "floor": one.scenario.floors.get(one.store),
+        "p50_ms": one.median_ms("p50_ms"),
+        "p99_ms": one.median_ms("p99_ms"),
+        "verified_calls": one.verified_calls,
+        "repetitions": [
+            {
+                "calls": each.calls,
+                "seconds": each.seconds,
+                "per_second": each.per_second,
+                **asdict(each.latency),
+            }
+            for each in one.repetitions
+        ],
+    }

@@ -1,0 +1,56 @@
+"""The server that is measured: `durable-engine run` with one shard, as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from durable_engine import Engine, Unavailable
+
+START_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def served(store: str, directory: Path, *, shards: int, bind: str) -> AsyncIterator[Engine]:
+    """A running server and a client of it, for the time of the block."""
+    log = directory / "server.log"
+    words = [
+        "run",
+        "durable_bench.objects",
+        "--shards",
+        str(shards),
+        "--store",
+        store,
+        "--bind",
+        bind,
+        "--migrate",
+    ]
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "durable_engine", *words, stdout=output, stderr=output
+        )
+        try:
+            await _until_it_answers(process, bind, log)
+            async with Engine.connect(bind) as engine:
+                yield engine
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+async def _until_it_answers(process: Process, bind: str, log: Path) -> None:
+    async with asyncio.timeout(START_SECONDS):
+        while process.returncode is None:
+            try:
+                async with Engine.connect(bind) as engine:
+                    await engine.statistics()
+                    return
+            except Unavailable:
+                await asyncio.sleep(0.05)
+    text = await asyncio.to_thread(log.read_text)
+    raise RuntimeError(f"the server stopped with exit code {process.returncode}:\n{text}")

@@ -1,0 +1,136 @@
+"""What programs do to objects from outside, without calling their handlers, and what they see of the whole."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any, TypeVar, overload
+
+import orjson
+
+from durable_engine.alarms import AlarmsOf
+from durable_engine.calling import Calling
+from durable_engine.frontend import Frontend
+from durable_engine.pending import Target, target_of
+from durable_engine.ref import use_of
+from durable_engine.views import ClientStatistics, EngineStatistics, ShardView, shard_view
+from durable_shards.errors import InvalidArguments
+from durable_shards.object import DurableObject
+
+T = TypeVar("T", bound=DurableObject)
+
+PAGE_MAX = 10_000
+"""Ids in one page of `objects`."""
+
+
+class Administration(Calling):
+    """The part of `Engine` that looks at objects, drops and removes them, and lists them."""
+
+    def _target(self, cls: type[DurableObject] | str, object_id: str, prefix: str | None) -> Target:
+        object_type = cls if isinstance(cls, str) else use_of(cls).object_type
+        return target_of(self._prefix if prefix is None else prefix, object_type, object_id)
+
+    def _ask(
+        self, cls: type[DurableObject] | str, object_id: str, prefix: str | None, handler: str, *args: Any
+    ) -> asyncio.Future[Any]:
+        target = self._target(cls, object_id, prefix)
+        return self._submit(target, handler, args, None, self._call_timeout, None, None)
+
+    def alarms(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> AlarmsOf:
+        """The alarms of one object, from outside: `await engine.alarms(Counter, "id").pending()`."""
+        return AlarmsOf(lambda handler, *args: self._ask(cls, object_id, prefix, handler, *args))
+
+    @overload
+    async def state(self, cls: type[T], object_id: str, *, prefix: str | None = None) -> T | None: ...
+    @overload
+    async def state(self, cls: str, object_id: str, *, prefix: str | None = None) -> dict[str, Any] | None: ...
+    async def state(self, cls: type[T] | str, object_id: str, *, prefix: str | None = None) -> Any:
+        """A detached copy of the committed state, whether the object is in memory or not; None if it never was.
+
+        A class gives an instance of it, a stored name a dict. Raises StateUnreadable.
+        """
+        found = await self._ask(cls, object_id, prefix, "$state")
+        if found is None:
+            return None
+        if isinstance(cls, str):
+            return found["state"]
+        copy = use_of(cls).spec.revive(orjson.dumps(found["state"]), None)
+        del copy.__dict__["_durable"]  # it belongs to no engine, like an instance made by hand
+        return copy
+
+    async def wake(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> None:
+        """Bring an object into memory."""
+        await self._ask(cls, object_id, prefix, "$wake")
+
+    async def evict(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> bool:
+        """Drop an object from memory once it is at rest; whether it was there. Its state stays stored."""
+        return bool(await self._ask(cls, object_id, prefix, "$evict"))
+
+    async def where(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> int | None:
+        """The shard that has an object in memory, or None when none has."""
+        if not await self._ask(cls, object_id, prefix, "$where"):
+            return None
+        return self._opened().shard_of(self._target(cls, object_id, prefix))
+
+    async def delete(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> bool:
+        """Remove an object's state and alarms for good; whether there was anything. The id may be used again."""
+        return bool(await self._ask(cls, object_id, prefix, "$delete"))
+
+    async def unpark(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> bool:
+        """Serve an object again that was set aside for killing its shard; whether it was."""
+        address = str(self._target(cls, object_id, prefix))
+        return bool(await self.request("unpark", {"address": address}))
+
+    # Everything.
+
+    async def objects(
+        self,
+        cls: type[DurableObject] | str,
+        after: str | None = None,
+        limit: int = 100,
+        *,
+        prefix: str | None = None,
+    ) -> list[str]:
+        """A page of the stored ids of a class, sorted: at most `limit`, all greater than `after`."""
+        if not 0 < limit <= PAGE_MAX:
+            raise InvalidArguments(f"limit must be 1 to {PAGE_MAX}, not {limit!r}")
+        backend = self._opened()
+        arguments = {
+            "object_type": cls if isinstance(cls, str) else use_of(cls).object_type,
+            "prefix": self._prefix if prefix is None else prefix,
+            "after": after,
+            "limit": limit,
+        }
+        pages = await asyncio.gather(
+            *(backend.request("list", arguments, shard=shard) for shard in backend.shard_numbers)
+        )
+        # By code points, which is the byte order of UTF-8.
+        return sorted(itertools.chain.from_iterable(pages))[:limit]
+
+    async def shards(self) -> list[ShardView]:
+        """The shards, with process, state, endpoint, partitions and epoch."""
+        return [shard_view(each) for each in await self.request("shards")]
+
+    async def statistics(self) -> EngineStatistics:
+        """What client, server and shards have seen, as one frozen tree."""
+        backend = self._opened()
+        found = await backend.request("statistics")
+        client = backend.statistics() if isinstance(backend, Frontend) else ClientStatistics()
+        if "shards" not in found:  # a shard that answers for itself
+            shards = (await self._own_view(found),)
+            return EngineStatistics(server="", release="", client=client, shards=shards)
+        return EngineStatistics(
+            server=found.get("server", ""),
+            release=found.get("release", ""),
+            client=client,
+            shards=tuple(shard_view(each) for each in found["shards"]),
+            parked=tuple(map(str, found.get("parked", ()))),
+        )
+
+    async def _own_view(self, counts: dict[str, Any]) -> ShardView:
+        described = await self.request("shards")
+        return shard_view({**described[0], "statistics": counts})
+
+    async def request(self, op: str, arguments: dict[str, Any] | None = None, *, timeout: float = 5.0) -> Any:
+        """Ask the server something by name (`docs/protocol.md` lists what); plain builtins."""
+        return await self._opened().request(op, arguments, timeout=timeout)

@@ -1,0 +1,299 @@
+"""`Engine(..., shards=0)`: one shard in the user's own process and event loop, without sockets.
+
+It keeps every promise of a server with one shard, the ownership of the store included, but for one: a handler
+that never returns stops the program that it is part of, since there is nobody outside to notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from durable_engine.pending import Pending, Target, check_key, encode_call, target_of
+from durable_engine.placement import node_name
+from durable_engine.sweeper import NEVER, Sweeper
+from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
+from durable_shards import wire
+from durable_shards.errors import CallTimeout, EngineClosed
+from durable_shards.outbound import ObjectEngine
+from durable_shards.peers import LocalPeer
+from durable_shards.registry import Registry
+from durable_shards.shard import Shard, ShardSettings
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, Call
+from durable_storage.errors import DurableError, Fenced, Unavailable
+from durable_storage.lease import Control, Holder
+from durable_storage.store import Claim
+from durable_storage.urls import kind_of, open_control, open_store
+
+RENEW_SECONDS: Final = 1.0
+DRAIN_SECONDS: Final = 10.0
+_TEXT_LENGTH_MAX: Final = 64 * 1024
+_INT_MIN: Final = -(1 << 63)
+_INT_MAX: Final = (1 << 64) - 1
+_SCALARS: Final = frozenset({bool, float, type(None)})
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedSettings:
+    """What the shard of an embedded engine is started with."""
+
+    store: str
+    objects: Sequence[type | str]
+    migrate: bool | None = None
+    takeover: bool = False
+    strict_readonly: bool = False
+
+
+class Embedded:
+    """Made by `Embedded.start`; belongs to the running event loop."""
+
+    def __init__(self, settings: EmbeddedSettings, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.registry = Registry.load(settings.objects)
+        self.closed = False
+        self._settings = settings
+        self._store = open_store(settings.store)
+        self._control: Control = open_control(settings.store)
+        self._shard = Shard(
+            self.registry,
+            self._store,
+            ShardSettings(strict_readonly=settings.strict_readonly),
+            object_caller=lambda activation: ObjectEngine(activation, self),
+            on_stop=self._on_stop,
+        )
+        self._peer = LocalPeer(self._on_result, self._on_error)
+        self._pending: dict[int, Pending] = {}
+        self._calls: list[Call] = []
+        self._last_id = 0
+        self._sweeper = Sweeper(loop, self._expire)
+        # Turns start from here, never in the context of whoever made a call: that may itself be a turn.
+        self._context = contextvars.copy_context()
+        self._lost: DurableError | None = None
+        self._term: int | None = None
+        self._renewal: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, settings: EmbeddedSettings) -> Embedded:
+        """Open the store and own it. Raises StoreInUse, StoreUnavailable, SchemaMismatch, DataLossDetected."""
+        embedded = cls(settings, asyncio.get_running_loop())
+        try:
+            await embedded._open()
+        except BaseException:
+            await embedded._control.close()
+            raise
+        return embedded
+
+    async def _open(self) -> None:
+        settings = self._settings
+        await self._control.prepare(shards=1, migrate=settings.migrate)
+        term = await self._control.acquire(Holder.of_this_process("embedded"), takeover=settings.takeover)
+        self._term = term
+        claim = Claim(
+            host="shard-0",
+            node=node_name(),
+            pid=os.getpid(),
+            address="embedded",
+            shard=0,
+            shards=1,
+            # A nameless memory store is another one for each who opens it, so it knows no terms.
+            term=None if kind_of(settings.store) == "memory" else term,
+        )
+        try:
+            await self._shard.start(claim)
+        except BaseException:
+            await self._control.release(term)
+            raise
+        self._renewal = self.loop.create_task(self._renew(term))
+
+    async def _renew(self, term: int) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await self._control.renew(term)
+            except Unavailable as error:
+                _logger.warning("the lease of the store could not be renewed: %s", error.message)
+            except DurableError as error:
+                self._on_stop(error)
+                return
+
+    async def aclose(self) -> None:
+        """Finish what runs and commit it, then let the store go."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._shard.drain()
+        except TimeoutError:
+            _logger.warning("handlers still run after %g s: they are cancelled and undone", DRAIN_SECONDS)
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._sweeper.close()
+        await self._shard.close()
+        self._fail_all(EngineClosed("the engine was closed while the call was under way", outcome="unknown"))
+        if self._term is not None and not isinstance(self._lost, Fenced):
+            await self._control.release(self._term)
+        await self._control.close()
+
+    # Calls.
+
+    def call(
+        self,
+        object_type: str,
+        object_id: str,
+        handler: str,
+        args: Any,
+        kwargs: dict[str, Any] | None,
+        *,
+        prefix: str = "",
+        timeout: float | None = None,
+        key: str | None = None,
+        flags: int = 0,
+        chain: list[str] | None = None,
+        trace: dict[str, str] | None = None,
+    ) -> asyncio.Future[Any]:
+        """Call a handler by names; the future brings plain builtins. Raises InvalidArguments and TooLarge at once."""
+        target = target_of(prefix, object_type, object_id)
+        return self.submit(target, handler, args, kwargs, timeout, key, flags, chain, trace)
+
+    def submit(
+        self,
+        target: Target,
+        handler: str,
+        args: Any,
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        key: str | None = None,
+        flags: int = 0,
+        chain: list[str] | None = None,
+        trace: dict[str, str] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+    ) -> asyncio.Future[Any]:
+        """`call` on a checked address; `decode` makes the result of what a shard would have sent."""
+        if self.closed or self._lost is not None:
+            raise self._lost or EngineClosed("this engine was closed; open another")
+        if timeout is None:
+            timeout = CALL_TIMEOUT_SECONDS
+        elif not 0 < timeout <= TIMEOUT_SECONDS_MAX:
+            timeout = checked_timeout(timeout)
+        if key is not None and not flags & FLAG_AUTO_KEY:
+            check_key(key)
+        self._last_id = number = self._last_id + 1
+        milliseconds = int(timeout * 1000) or 1
+        if kwargs or not all(map(_passes, args)):
+            encoded = encode_call(number, target, handler, args, milliseconds, kwargs, key, flags, chain, trace)
+            call = wire.unpack_call(encoded)
+        else:
+            call = Call(
+                number,
+                target.object_type,
+                target.object_id,
+                handler,
+                list(args),
+                milliseconds,
+                None,
+                target.prefix,
+                key,
+                flags,
+                chain,
+                trace,
+            )
+        future: asyncio.Future[Any] = self.loop.create_future()
+        deadline = self.loop.time() + timeout
+        one_way = bool(flags & FLAG_ONE_WAY)
+        pending = Pending(number, b"", future, deadline, target, handler, decode, key is not None, one_way)
+        self._pending[number] = pending
+        if deadline < self._sweeper.earliest:
+            self._sweeper.arm(deadline)
+        if not self._calls:
+            self.loop.call_soon(self._deliver, context=self._context)
+        self._calls.append(call)
+        return future
+
+    def _deliver(self) -> None:
+        """All calls of one loop tick, in their order."""
+        calls, self._calls = self._calls, []
+        if self._lost is not None:
+            return
+        self._shard.receive(self._peer, calls)
+        for call in calls:
+            if call.flags & FLAG_ONE_WAY:
+                self._on_result(call.id, None)
+
+    def _on_result(self, number: int, value: Any) -> None:
+        pending = self._pending.pop(number, None)
+        if pending is not None and not pending.future.done():
+            pending.resolve(value)
+
+    def _on_error(self, number: int, error: DurableError) -> None:
+        pending = self._pending.pop(number, None)
+        if pending is not None and not pending.future.done():
+            pending.future.set_exception(error)
+
+    def _expire(self, now: float) -> float:
+        late = [pending for pending in self._pending.values() if pending.deadline <= now]
+        for pending in late:
+            self._on_error(pending.id, CallTimeout(f"{pending} was not answered within its timeout"))
+        return min((pending.deadline for pending in self._pending.values()), default=NEVER)
+
+    def _on_stop(self, error: Exception) -> None:
+        """The shard may neither write nor answer any more."""
+        if self._lost is None:
+            self._lost = error if isinstance(error, DurableError) else DurableError(f"the shard stopped: {error}")
+            _logger.error("this engine serves no more: %s", self._lost.message)
+            self._fail_all(Unavailable(f"the engine stopped: {self._lost.message}", outcome="unknown", retryable=False))
+
+    def _fail_all(self, error: DurableError) -> None:
+        for number in list(self._pending):
+            self._on_error(number, error)
+
+    # Everything that concerns no single object.
+
+    async def request(
+        self, op: str, arguments: dict[str, Any] | None = None, *, shard: int | None = None, timeout: float = 5.0
+    ) -> Any:
+        """Ask the shard (there is one, whatever `shard` says) something that concerns no single object."""
+        if self.closed:
+            raise EngineClosed("this engine was closed; open another")
+        del shard
+        if op == "shards":
+            return [self._describe()]
+        async with asyncio.timeout(timeout):
+            return await self._shard.request(op, arguments or {})
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "shard": 0,
+            "pid": os.getpid(),
+            "state": "up" if self._lost is None else "down",
+            "endpoint": "",
+            "partitions": [self._shard.settings.owned.start, self._shard.settings.owned.stop],
+            "epoch": self._shard.epoch,
+            "seq": self._shard.seq,
+            "restarts": 0,
+        }
+
+    @property
+    def shard_numbers(self) -> list[int]:
+        """There is one shard."""
+        return [0]
+
+    def shard_of(self, target: Target) -> int:
+        """There is one shard."""
+        del target
+        return 0
+
+
+def _passes(value: Any) -> bool:
+    """Whether an argument can be handed over as it is: immutable, and something that msgpack would carry."""
+    kind = type(value)
+    if kind is int:
+        return bool(_INT_MIN <= value <= _INT_MAX)
+    return kind in _SCALARS or (kind is str and len(value) <= _TEXT_LENGTH_MAX and value.isascii())

@@ -1,0 +1,74 @@
+"""Where a server and its shards listen, and what stands in the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+IPC_PATH_BYTES_MAX = 107
+"""Of a unix socket's path on Linux."""
+_SHARD_SUFFIX_BYTES = 24
+
+
+def prepare_bind(bind: str) -> str:
+    """What to bind for `--bind`, with a dead server's socket file removed.
+
+    Raises OSError when somebody listens there (ZeroMQ would silently take an ipc path away from its owner),
+    and ValueError for an address of no sense.
+    """
+    if bind.startswith("ipc://"):
+        path = bind.removeprefix("ipc://")
+        if not path or path == "*":
+            raise ValueError("an ipc address needs a path: ipc:///run/shop/engine.sock")
+        if len(os.fsencode(path)) > IPC_PATH_BYTES_MAX - _SHARD_SUFFIX_BYTES:
+            room = IPC_PATH_BYTES_MAX - _SHARD_SUFFIX_BYTES
+            raise ValueError(f"the path of {bind!r} is too long: at most {room} bytes; choose a shorter one")
+        _remove_stale(path, bind)
+        return bind
+    host, _, port = bind.removeprefix("tcp://").rpartition(":")
+    if not host or not (port == "*" or (port.isdigit() and int(port) < 65536)):
+        raise ValueError(f"{bind!r} is no address: expected tcp://HOST:PORT")
+    return f"tcp://{host}:*" if port in ("0", "*") else bind
+
+
+def shard_bind(public: str, shard: int, incarnation: int) -> str:
+    """Where a shard listens when the supervisor's public endpoint is `public`.
+
+    Each incarnation has an endpoint of its own, so that what was sent to a dead one is never delivered to
+    the next.
+    """
+    if public.startswith("ipc://"):
+        return f"{public}.{shard}.{os.getpid() % 10**7}.{incarnation}"
+    return f"{public.rpartition(':')[0]}:*"
+
+
+def reachable_here(public: str) -> str:
+    """An address by which processes of this machine reach a public endpoint, wildcard or not."""
+    for wildcard in ("0.0.0.0", "[::]", "*"):  # noqa: S104 - compared, not bound
+        if public.startswith(f"tcp://{wildcard}:"):
+            return public.replace(wildcard, "[::1]" if wildcard == "[::]" else "127.0.0.1", 1)
+    return public
+
+
+def forget(endpoint: str) -> None:
+    """Remove the file of an ipc endpoint that nobody listens at any more."""
+    if endpoint.startswith("ipc://"):
+        Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
+
+
+def _remove_stale(path: str, bind: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {bind!r}: {error.strerror}") from None
+    hint = "another process listens there: stop it, or bind another address"
+    raise OSError(errno.EADDRINUSE, f"cannot listen on {bind!r}: {hint}")

@@ -1,0 +1,156 @@
+"""`Engine`: what programs use. One interface, whether the objects live in this process, in processes of its own, or on
+a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from durable_engine.administration import Administration
+from durable_engine.backend import Backend
+from durable_engine.calling import Timeout
+from durable_engine.embedded import Embedded, EmbeddedSettings
+from durable_engine.frontend import CONNECT_SECONDS, Frontend
+from durable_engine.private import PrivateSupervisor, start_private
+from durable_engine.timeouts import in_seconds
+from durable_shards.errors import EngineClosed
+from durable_shards.object import DurableObject
+from durable_shards.registry import Registry
+
+
+class Engine(Administration):
+    """Durable objects, by class and id.
+
+        async with Engine("sqlite:///data", objects=[Counter], shards=0) as engine:
+            print(await engine.at(Counter, "user-123").increment(5))
+
+    `store` is a URL: `postgresql://…`, `sqlite:///directory` or `memory://`. `objects` are classes, module names or
+    paths of files. `shards=0` runs the objects in this very process and event loop, `shards=N` in processes that
+    belong to this engine. `prefix` is the tenant of all calls that name none. `migrate=None` creates and upgrades
+    SQLite and memory stores by itself and refuses a PostgreSQL database of another version. With `exactly_once=True`
+    every call carries an idempotency key, so that lost replies and their retries are invisible. `call_timeout`
+    replaces the classes' own. `takeover=True` fences off another engine that holds the store. Further `settings` are
+    those of the processes (`durable_engine.supervisor_config`).
+    """
+
+    def __init__(
+        self,
+        store: str,
+        *,
+        objects: Sequence[type[DurableObject] | str],
+        shards: int = 0,
+        prefix: str | None = None,
+        migrate: bool | None = None,
+        exactly_once: bool = False,
+        takeover: bool = False,
+        call_timeout: Timeout = None,
+        strict_readonly: bool = False,
+        **settings: Any,
+    ) -> None:
+        if isinstance(objects, (str, type)):
+            raise TypeError(f"objects must be a list: objects=[{getattr(objects, '__name__', repr(objects))}]")
+        if not isinstance(shards, int) or shards < 0:
+            raise ValueError(f"shards must be 0 (in this process) or a number of processes, not {shards!r}")
+        if shards == 0 and settings:
+            raise TypeError(f"unknown option {', '.join(settings)}; with shards=0 there are no processes to set up")
+        super().__init__(prefix, exactly_once, call_timeout)
+        self._store = store
+        self._objects = list(objects)
+        self._shards = shards
+        self._settings: dict[str, Any] = {
+            **settings,
+            "migrate": migrate,
+            "takeover": takeover,
+            "strict_readonly": strict_readonly,
+        }
+        self._supervisor: PrivateSupervisor | None = None
+        self._started = False
+
+    @staticmethod
+    def connect(
+        url: str,
+        objects: Sequence[type[DurableObject] | str] | None = None,
+        *,
+        prefix: str | None = None,
+        exactly_once: bool = False,
+        call_timeout: Timeout = None,
+        timeout: float | timedelta = CONNECT_SECONDS,
+    ) -> Engine:
+        """An engine on a running server. `timeout`: how long opening waits for the server to be there.
+
+        `objects` are modules to import, so that errors and results that the server sends come out as their classes.
+        """
+        return _Connected(url, objects, prefix, exactly_once, call_timeout, timeout)
+
+    async def start(self) -> Self:
+        """Open the engine; `async with` does the same.
+
+        Raises what kept it from opening: Unavailable, StoreInUse, SchemaMismatch, DataLossDetected and others.
+        """
+        if self._started:
+            raise EngineClosed("this engine was opened before; make another one")
+        self._started = True
+        self._backend = await self._open()
+        return self
+
+    async def close(self) -> None:
+        """Finish what runs, commit it, and let go of everything; `async with` does the same."""
+        self._started = True
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            await backend.aclose()
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            await supervisor.stop()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def url(self) -> str | None:
+        """Where other programs can reach this engine's server; None when the objects live in this process."""
+        return self._supervisor.endpoint if self._supervisor is not None else None
+
+    async def _open(self) -> Backend:
+        if self._shards == 0:
+            return await Embedded.start(EmbeddedSettings(self._store, self._objects, **self._settings))
+        self._supervisor = await start_private(self._store, self._objects, self._shards, self._settings)
+        try:
+            return await Frontend.connect(self._supervisor.endpoint)
+        except BaseException:
+            await self._supervisor.stop()
+            raise
+
+
+class _Connected(Engine):
+    """An engine on a server that somebody else runs."""
+
+    def __init__(
+        self,
+        url: str,
+        objects: Sequence[type[DurableObject] | str] | None,
+        prefix: str | None,
+        exactly_once: bool,
+        call_timeout: Timeout,
+        timeout: float | timedelta,
+    ) -> None:
+        super().__init__("", objects=objects or (), prefix=prefix, exactly_once=exactly_once, call_timeout=call_timeout)
+        self._url = url
+        self._connect_timeout = in_seconds(timeout) or CONNECT_SECONDS
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    async def _open(self) -> Backend:
+        if self._objects:
+            Registry.load(self._objects)
+        return await Frontend.connect(self._url, self._connect_timeout)

@@ -1,0 +1,98 @@
+"""What can be asked of a server: REQUEST messages to its public address."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from durable_engine.reception import Operation
+from durable_engine.release import RELEASE
+from durable_shards.control import Park
+from durable_storage.errors import DurableError, Unavailable
+
+if TYPE_CHECKING:
+    from durable_engine.keeper import ShardKeeper
+    from durable_engine.supervisor import Supervisor
+
+_ASK_SECONDS: Final = 1.0
+
+
+class Operations:
+    """The operations of one supervisor; each takes a map of arguments and returns plain values."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def by_name(self) -> dict[str, Operation]:
+        """Name on the wire → operation."""
+        return {
+            "ping": self.ping,
+            "shards": self.shards,
+            "statistics": self.statistics,
+            "restart_shard": self.restart_shard,
+            "accept_data_loss": self.accept_data_loss,
+            "unpark": self.unpark,
+            "stop": self.stop,
+        }
+
+    async def ping(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Who is there."""
+        return {"server": self._supervisor.server, "release": RELEASE}
+
+    async def shards(self, _: dict[str, Any]) -> list[dict[str, Any]]:
+        """One map per shard."""
+        return [keeper.describe() for keeper in self._supervisor.keepers]
+
+    async def statistics(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Everything known of the server; a shard that does not answer in time has None for its counts."""
+        supervisor = self._supervisor
+        counts = await asyncio.gather(*(self._counts(keeper) for keeper in supervisor.keepers))
+        shards = [
+            {**keeper.describe(), "statistics": found} for keeper, found in zip(supervisor.keepers, counts, strict=True)
+        ]
+        return {
+            "server": supervisor.server,
+            "release": RELEASE,
+            "endpoint": supervisor.endpoint,
+            "members": supervisor.placement.members(),
+            "parked": list(supervisor.strikes.parked),
+            "reception": supervisor.reception.statistics(),
+            "shards": shards,
+        }
+
+    async def restart_shard(self, arguments: dict[str, Any]) -> None:
+        """Drain a shard (`shard`: its number) and start it again; returns once that is under way."""
+        self._keeper(arguments).restart(self._supervisor.config.drain_timeout)
+
+    async def accept_data_loss(self, arguments: dict[str, Any]) -> None:
+        """Serve what the store of a shard (`shard`: its number) still has, and forget what is lost."""
+        self._keeper(arguments).accept_loss(self._supervisor.config.drain_timeout)
+
+    async def unpark(self, arguments: dict[str, Any]) -> bool:
+        """Serve an object (`address`: its text) again; whether it was parked."""
+        strikes = self._supervisor.strikes
+        address = arguments.get("address")
+        if not isinstance(address, str) or address not in strikes.parked:
+            return False
+        strikes.unpark(address)
+        for keeper in self._supervisor.keepers:
+            keeper.tell(Park(strikes.parked))
+        return True
+
+    async def stop(self, _: dict[str, Any]) -> None:
+        """Stop the server, as SIGTERM does."""
+        asyncio.get_running_loop().call_soon(self._supervisor.stop)
+
+    async def _counts(self, keeper: ShardKeeper) -> Any:
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await keeper.ask("statistics", {})
+        except (TimeoutError, Unavailable):
+            return None
+
+    def _keeper(self, arguments: dict[str, Any]) -> ShardKeeper:
+        keepers = self._supervisor.keepers
+        shard = arguments.get("shard")
+        if type(shard) is not int or not 0 <= shard < len(keepers):
+            raise DurableError(f"no shard {shard!r}: they are numbered 0 to {len(keepers) - 1}")
+        return keepers[shard]

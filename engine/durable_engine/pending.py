@@ -1,0 +1,174 @@
+"""A call on its way: what the client keeps until the reply, and how it looks on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from durable_shards.errors import InvalidArguments
+from durable_shards.wire import FLAG_FRESH, encode_value
+from durable_storage.address import id_problem, name_problem, partition_of
+from durable_storage.errors import TooLarge
+from durable_storage.limits import ARGUMENTS_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
+
+_logger = logging.getLogger(__name__)
+_decode: Final = msgspec.msgpack.Decoder().decode
+# Positions in the array of a call (`durable_shards.wire.Call`).
+_TIMEOUT: Final = 5
+_FLAGS: Final = 9
+
+
+class Target(NamedTuple):
+    """A checked address and its partition."""
+
+    prefix: str
+    object_type: str
+    object_id: str
+    partition: int
+
+    def __str__(self) -> str:
+        head = f"{self.prefix}:" if self.prefix else ""
+        return f"{head}{self.object_type}/{self.object_id}"
+
+
+@lru_cache(maxsize=32_768)
+def make_target(prefix: str, object_type: str, object_id: str) -> Target:
+    """Check an address before anything is sent. Raises TooLarge and InvalidArguments."""
+    _check(id_problem(object_id), object_id, ID_BYTES_MAX)
+    _check(name_problem("class name", object_type), object_type, NAME_BYTES_MAX)
+    if prefix:
+        _check(name_problem("prefix", prefix), prefix, NAME_BYTES_MAX)
+    return Target(prefix, object_type, object_id, partition_of(prefix, object_type, object_id))
+
+
+def target_of(prefix: str, object_type: str, object_id: str) -> Target:
+    """`make_target`, for callers who may pass anything."""
+    try:
+        return make_target(prefix, object_type, object_id)
+    except TypeError:  # unhashable, so no str
+        raise InvalidArguments(f"object id must be a str, not {type(object_id).__name__}") from None
+
+
+def check_key(key: str) -> None:
+    """Raises TooLarge and InvalidArguments."""
+    if type(key) is not str or not key:
+        raise InvalidArguments("idempotency_key must be a str of at least one character")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise InvalidArguments("idempotency_key must be valid Unicode text without lone surrogates") from None
+    if size > KEY_BYTES_MAX:
+        raise TooLarge(f"idempotency_key is {size} bytes of UTF-8, more than the {KEY_BYTES_MAX} allowed")
+
+
+def _check(problem: str | None, text: Any, bytes_max: int) -> None:
+    if problem is None:
+        return
+    if type(text) is str and len(text.encode(errors="surrogatepass")) > bytes_max:
+        raise TooLarge(problem)
+    raise InvalidArguments(problem)
+
+
+class Pending(msgspec.Struct, gc=False):
+    """A call that was made and not answered. (A struct: a third of the cost of a plain object to make.)"""
+
+    id: int
+    encoded: bytes
+    future: asyncio.Future[Any]
+    deadline: float
+    """On the loop's clock."""
+    target: Target
+    handler: str
+    decode: Callable[[Any], Any] | None
+    keyed: bool
+    """Carries an idempotency key, so it may be sent again whatever became of it."""
+    one_way: bool = False
+    repeated: bool = False
+    """May have run before: its key is no longer fresh."""
+
+    def renewed(self, now: float) -> bytes:
+        """The call as it is to be sent (again) now: the time left is less."""
+        call = _decode(self.encoded)
+        call[_TIMEOUT] = max(1, int((self.deadline - now) * 1000))
+        if self.repeated and len(call) > _FLAGS:
+            call[_FLAGS] &= ~FLAG_FRESH
+        return encode_value(call)
+
+    def resolve(self, value: Any) -> None:
+        """End the call with a result, decoded where somebody knows how."""
+        if self.decode is not None:
+            try:
+                value = self.decode(value)
+            except Exception:
+                # A class of the user's own that takes no such value. The turn is committed: give what came.
+                _logger.warning("the result of %s does not fit its annotation", self, exc_info=True)
+        self.future.set_result(value)
+
+    def __str__(self) -> str:
+        return f"{self.target}.{self.handler}"
+
+
+def encode_call(
+    number: int,
+    target: Target,
+    handler: str,
+    args: Any,
+    timeout_ms: int,
+    kwargs: dict[str, Any] | None,
+    key: str | None,
+    flags: int,
+    chain: list[str] | None,
+    trace: dict[str, str] | None,
+) -> bytes:
+    """One element of a CALLS message, trailing defaults left out. Raises InvalidArguments and TooLarge."""
+    prefix, object_type, object_id, _ = target
+    try:
+        if key is None and not flags and chain is None and trace is None:
+            if not prefix and not kwargs:
+                encoded = encode_value((number, object_type, object_id, handler, args, timeout_ms))
+            else:
+                encoded = encode_value(
+                    (number, object_type, object_id, handler, args, timeout_ms, kwargs or None, prefix)
+                )
+        else:
+            call = (
+                number,
+                object_type,
+                object_id,
+                handler,
+                args,
+                timeout_ms,
+                kwargs or None,
+                prefix,
+                key,
+                flags,
+                chain,
+                trace,
+            )
+            encoded = encode_value(call if trace or chain else call[:10])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidArguments(_argument_problem(target, handler, args, kwargs, error)) from None
+    if len(encoded) > ARGUMENTS_BYTES_MAX:
+        raise TooLarge(
+            f"the arguments of {target.object_type}.{handler} are {len(encoded)} bytes encoded, more than the "
+            f"{ARGUMENTS_BYTES_MAX} allowed; nothing was sent"
+        )
+    return encoded
+
+
+def _argument_problem(target: Target, handler: str, args: Any, kwargs: dict[str, Any] | None, error: Exception) -> str:
+    named = [(f"argument {index + 1}", value) for index, value in enumerate(args)]
+    named += [(f"argument {name!r}", value) for name, value in (kwargs or {}).items()]
+    where = "an argument"
+    for name, value in named:
+        try:
+            encode_value(value)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            where = name
+            break
+    return f"{where} of {target.object_type}.{handler} cannot be sent: {error}; nothing was sent"

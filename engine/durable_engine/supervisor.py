@@ -1,0 +1,346 @@
+"""The supervisor: starts the shards, knows where everything is, and sees that it stays so.
+
+Read `Supervisor.run` first: it is the story of the process. What it is made of: a fork server that becomes
+shards (`forkserver`), a keeper for each shard (`keeper`, with `watchdog`, `restarts` and `strikes`), the
+public door (`reception`) and the lease of the store (`durable_storage.lease`). No call of a user passes
+through here, so a busy supervisor slows nobody down, and a dead one takes its shards with it rather than
+leave them without anyone to restart them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+from collections.abc import Callable
+from typing import Any, Final
+
+from durable_engine import endpoints
+from durable_engine.forkserver import ForkServer
+from durable_engine.forkserver_main import Exited, Forked, ForkFailed, Load
+from durable_engine.keeper import ShardKeeper
+from durable_engine.operations import Operations
+from durable_engine.placement import LocalPlacement, node_name
+from durable_engine.reception import Reception
+from durable_engine.release import RELEASE
+from durable_engine.restarts import Restarts
+from durable_engine.strikes import Strikes
+from durable_engine.supervisor_config import SupervisorConfig
+from durable_engine.watchdog import TICK_SECONDS, Watchdog
+from durable_shards.board import BoardReader, Boards, monotonic_ms
+from durable_shards.control import Failed, Park, Routes, ShardConfig
+from durable_shards.errors import error_from_wire
+from durable_shards.wire import RoutingTable
+from durable_storage.errors import DurableError, Fenced, Unavailable
+from durable_storage.lease import Control, Holder
+from durable_storage.limits import PARTITIONS
+from durable_storage.urls import kind_of, open_control
+
+_log = logging.getLogger("durable_engine.supervisor")
+
+SHARD_MAIN: Final = "durable_engine.shard_main:run_shard"
+RENEW_SECONDS: Final = 1.0
+_TAKEOVER_BIND_SECONDS: Final = 5.0
+"""How long the supervisor that we fenced off gets to notice and to free the address."""
+
+_LOSS_GRACE_SECONDS: Final = 0.5
+_DRIVERS: Final = {
+    "postgresql": ("durable_storage.postgres",),
+    "sqlite": ("durable_storage.sqlite",),
+    "memory": ("durable_storage.memory",),
+}
+
+
+def load_of(config: SupervisorConfig, shard_main: str = SHARD_MAIN) -> Load:
+    """What the fork server imports."""
+    return Load(config.objects, config.path, shard_main, _DRIVERS[kind_of(config.store)])
+
+
+class Supervisor:
+    """One server: a store, its shards and a public address."""
+
+    def __init__(self, config: SupervisorConfig, fork_server: ForkServer, boards: Boards) -> None:
+        self.config: SupervisorConfig = config
+        self.server: str = secrets.token_hex(8)
+        self.endpoint: str = ""
+        self.keepers: list[ShardKeeper] = []
+        self.placement: LocalPlacement = LocalPlacement(config.shards)
+        self.strikes: Strikes = Strikes(config.strikes_max, config.strikes_window)
+        self._fork_server = fork_server
+        self._fork_server_restarts = Restarts()
+        self._boards = boards
+        self._control: Control | None = None
+        self._term = 0
+        self._version = 0
+        self._announce_scheduled = False
+        self._stopping = asyncio.Event()
+        self._failure: DurableError | None = None
+        self._signals = 0
+        self.interrupted = False
+        """Stopped by a person's Ctrl-C."""
+        self._background: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self.reception: Reception = Reception(
+            self._loop,
+            table=self.table,
+            operations=Operations(self).by_name(),
+            on_acknowledged=self._on_acknowledged,
+        )
+
+    async def run(self, on_ready: Callable[[str], None]) -> None:
+        """Serve until told to stop. Raises what kept it from starting, or Fenced when another took over."""
+        try:
+            await self._startup()
+            if not self._stopping.is_set():
+                on_ready(self.endpoint)
+            await self._main_loop()
+        finally:
+            await self._shutdown()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _startup(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        classes = await self._fork_server.loaded()
+        await self._acquire_store()
+        await self._bind()
+        self._fork_server.listen(self._loop, on_event=self._on_fork_event, on_lost=self._on_fork_server_lost)
+        self._make_keepers()
+        for keeper in self.keepers:
+            keeper.start()
+        self._in_background(self._watch())
+        self._in_background(self._renew())
+        await self._until_all_serve()
+        names = ", ".join(classes)
+        _log.info("serving %s with %d shards at %s", names, self.config.shards, self.endpoint)
+
+    async def _main_loop(self) -> None:
+        await self._stopping.wait()
+
+    async def _shutdown(self) -> None:
+        self._stopping.set()
+        if self._failure is not None:
+            for keeper in self.keepers:
+                keeper.kill()
+        for keeper in self.keepers:
+            keeper.stop(self.config.drain_timeout)
+        self._publish()  # now, so that clients hear of it before the shards fall silent
+        for keeper in self.keepers:
+            await keeper.ended.wait()
+        for task in self._background:
+            task.cancel()
+        self.reception.close()
+        endpoints.forget(self.endpoint)
+        self._fork_server.close()
+        await self._release_store()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Drain and end; a second time: end now."""
+        if self._stopping.is_set():
+            for keeper in self.keepers:
+                keeper.kill()
+        self._stopping.set()
+
+    def table(self) -> RoutingTable:
+        """The routing table as it is now."""
+        routes = [keeper.route() for keeper in self.keepers]
+        return RoutingTable(self.server, self._version, PARTITIONS, routes, RELEASE)
+
+    # Starting.
+
+    async def _acquire_store(self) -> None:
+        self._control = open_control(self.config.store)
+        await self._control.prepare(shards=self.config.shards, migrate=self.config.migrate)
+        holder = Holder.of_this_process(self.config.bind)
+        self._term = await self._control.acquire(holder, takeover=self.config.takeover)
+
+    async def _bind(self) -> None:
+        patience_until = self._loop.time() + (_TAKEOVER_BIND_SECONDS if self.config.takeover else 0.0)
+        while True:
+            try:
+                self.endpoint = self.reception.open(endpoints.prepare_bind(self.config.bind))
+                return
+            except (OSError, ValueError) as error:
+                if isinstance(error, ValueError) or self._loop.time() >= patience_until:
+                    raise DurableError(str(error.args[-1])) from None
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _make_keepers(self) -> None:
+        self.keepers = [
+            ShardKeeper(
+                shard,
+                self.placement.partitions(shard),
+                loop=self._loop,
+                board=BoardReader(self._boards.page(shard)),
+                watchdog=Watchdog(int(self.config.stall_warning * 1000), int(self.config.stall_timeout * 1000)),
+                strikes=self.strikes,
+                make_config=self._shard_config,
+                launch=self._fork_server_now,
+                on_change=self.publish_soon,
+                on_parked=self._on_parked,
+                on_fenced=self._on_shard_fenced,
+            )
+            for shard in range(self.config.shards)
+        ]
+
+    def _fork_server_now(self, *launch: Any) -> None:
+        self._fork_server.fork(*launch)  # whichever it is: a lost one is replaced
+
+    def _shard_config(self, keeper: ShardKeeper) -> ShardConfig:
+        config = self.config
+        return ShardConfig(
+            shard=keeper.shard,
+            shards=config.shards,
+            store=config.store,
+            partitions=(keeper.partitions.start, keeper.partitions.stop),
+            node=node_name(),
+            bind=endpoints.shard_bind(self.endpoint, keeper.shard, keeper.incarnation),
+            supervisor=endpoints.reachable_here(self.endpoint),
+            # Every process has a memory store of its own, which knows no terms.
+            term=None if kind_of(config.store) == "memory" else self._term,
+            acknowledged_seq=keeper.acknowledged_seq or None,
+            accept_data_loss=keeper.accept_data_loss,
+            parked=self.strikes.parked,
+            memory_bytes=config.memory_bytes,
+            strict_readonly=config.strict_readonly,
+            log_level=config.log_level,
+        )
+
+    async def _until_all_serve(self) -> None:
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        outcomes = asyncio.gather(*(keeper.first_outcome for keeper in self.keepers))
+        try:
+            await asyncio.wait((stopping, outcomes), return_when=asyncio.FIRST_COMPLETED)
+            if not outcomes.done():
+                return
+            for failed in outcomes.result():
+                if failed is not None and failed.error.get("type") != "DataLossDetected":
+                    self._failure = _startup_error(failed)
+                    raise self._failure
+        finally:
+            stopping.cancel()
+            outcomes.cancel()
+
+    # What happens.
+
+    def _on_signal(self, number: int) -> None:
+        self._signals += 1
+        self.interrupted = number == signal.SIGINT
+        again = "; once more to end now" if self._signals == 1 else ", at once"
+        _log.info("%s: stopping%s", signal.Signals(number).name, again)
+        self.stop()
+
+    def _on_fork_event(self, event: Forked | ForkFailed | Exited, pidfd: int | None) -> None:
+        self.keepers[event.shard].on_event(event, pidfd)
+
+    def _on_fork_server_lost(self, reason: str) -> None:
+        """Its shards died with it. The next one is a new interpreter: this process has threads by now."""
+        if self._stopping.is_set():
+            return
+        _log.error("%s, and all shards with it (pid %d): starting anew", reason, self._fork_server.pid)
+        self._in_background(self._replace_fork_server(reason))
+
+    async def _replace_fork_server(self, reason: str) -> None:
+        for keeper in self.keepers:
+            keeper.lost_the_fork_server(reason)
+        await asyncio.sleep(self._fork_server_restarts.died(self._loop.time()))
+        self._fork_server = ForkServer.start(self._boards, load_of(self.config))
+        self._fork_server_restarts.came_up(self._loop.time())
+        self._fork_server.listen(self._loop, on_event=self._on_fork_event, on_lost=self._on_fork_server_lost)
+
+    def _on_parked(self) -> None:
+        for keeper in self.keepers:
+            keeper.tell(Park(self.strikes.parked))
+
+    def _on_shard_fenced(self, text: str) -> None:
+        """Either somebody took the store over, or a person meddled with the table: the lease tells which."""
+        _log.warning("a shard lost its ownership: %s", text)
+        self._in_background(self._renew_once())
+
+    def _on_acknowledged(self, acknowledged: dict[int, tuple[int, int]]) -> None:
+        """What a client was answered with outlives the supervisor: a store that shows less lost something."""
+        if kind_of(self.config.store) == "memory":
+            return
+        for shard, (_, seq) in acknowledged.items():
+            if 0 <= shard < len(self.keepers) and self._shows_less(self.keepers[shard], seq):
+                self._loop.call_later(_LOSS_GRACE_SECONDS, self._refuse_loss, self.keepers[shard], seq)
+
+    @staticmethod
+    def _shows_less(keeper: ShardKeeper, seq: int) -> bool:
+        return keeper.state == "up" and seq > keeper.acknowledged_seq
+
+    def _refuse_loss(self, keeper: ShardKeeper, seq: int) -> None:
+        """Unless the shard's board was merely behind its replies, end it: its successor must find that commit."""
+        if self._shows_less(keeper, seq):
+            _log.error(
+                "the store has lost data: a client was answered up to commit %d of shard %d, which has %d. "
+                "The shard is restarted and will refuse to serve it",
+                seq,
+                keeper.shard,
+                keeper.acknowledged_seq,
+            )
+            keeper.remember(seq)
+            keeper.kill()
+
+    def publish_soon(self) -> None:
+        """Something in the routing table changed; changes of one loop tick are one new version."""
+        if not self._announce_scheduled:
+            self._announce_scheduled = True
+            self._loop.call_soon(self._publish)
+
+    def _publish(self) -> None:
+        self._announce_scheduled = False
+        self._version += 1
+        self.reception.announce()
+        table = self.table()
+        for keeper in self.keepers:
+            keeper.tell(Routes(table))
+
+    # In the background.
+
+    def _in_background(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now_ms = monotonic_ms()
+            for keeper in self.keepers:
+                keeper.look(now_ms)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._renew_once()
+
+    async def _renew_once(self) -> None:
+        assert self._control is not None
+        try:
+            await self._control.renew(self._term)
+        except Fenced as error:
+            _log.error("another supervisor took this store over: stopping. %s", error.message)
+            self._failure = error
+            self._stopping.set()
+        except Unavailable as error:
+            _log.warning("the lease of the store could not be renewed: %s", error.message)
+
+    async def _release_store(self) -> None:
+        if self._control is None:
+            return
+        try:
+            if self._term and not isinstance(self._failure, Fenced):
+                await self._control.release(self._term)
+        except DurableError as error:
+            _log.warning("the lease of the store could not be released: %s", error.message)
+        await self._control.close()
+
+
+def _startup_error(failed: Failed) -> DurableError:
+    error: DurableError = error_from_wire(failed.error)
+    return error

@@ -1,0 +1,206 @@
+"""Where the outcomes of calls go: ZeroMQ clients, whose replies are gathered and packed, and callers in this process.
+
+A peer's `encode` runs inside the turn, so that a result which cannot be sent undoes the turn; `put` and `fail` run
+when the output gate opens. Both are on the hot path: a reply is one encoded element in its client's outbox, and
+one message carries all of them at the next flush.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from durable_shards import wire
+from durable_shards.errors import error_to_wire
+from durable_shards.transport import PACKED_BYTES_MAX, PeerGone, RouterTransport
+from durable_shards.wire import FAILED, FLAG_ONE_WAY, OK, Call, Peer
+from durable_storage.errors import DurableError, TooLarge
+from durable_storage.limits import RESULT_BYTES_MAX
+
+OUTBOX_BYTES_MAX: Final = 2 * RESULT_BYTES_MAX
+"""Replies kept for a client that reads too slowly; beyond it they are dropped, and its calls time out."""
+PEERS_MAX: Final = 65_536
+"""Clients remembered by one process; beyond it the longest known is forgotten (and remembered again when it calls)."""
+RETRY_SECONDS: Final = 0.005
+"""A ROUTER cannot say when a slow peer reads again, so its outbox is offered once more after this long."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder().decode
+_IMMUTABLE: Final = frozenset({str, bool, float, bytes, type(None)})
+_INT_MIN: Final = -(1 << 63)
+_INT_MAX: Final = (1 << 64) - 1
+
+
+class ZmqPeer(Peer):
+    """A client at the other end of a ROUTER socket."""
+
+    __slots__ = ("_dirty", "identity", "outbox", "waiting")
+
+    def __init__(self, identity: bytes, dirty: list[ZmqPeer]) -> None:
+        self.identity = identity
+        self.outbox: list[bytes] = []
+        self.waiting = False
+        """It reads too slowly: its outbox waits for the retry timer and not for the next flush."""
+        self._dirty = dirty
+
+    def encode(self, call: Call, version: int, result: Any) -> bytes:
+        """Raises TooLarge, and TypeError, ValueError or OverflowError for what msgpack cannot carry."""
+        encoded = _encode((call.id, OK, version, result))
+        if len(encoded) > RESULT_BYTES_MAX:
+            raise TooLarge(
+                f"the result of {call.object_type}.{call.handler} is {len(encoded)} bytes, more than the "
+                f"{RESULT_BYTES_MAX} allowed; nothing was changed. Return less, for instance in pages"
+            )
+        return encoded
+
+    def put(self, call: Call, encoded: Any) -> None:
+        if call.flags & FLAG_ONE_WAY:
+            return
+        outbox = self.outbox
+        if not outbox and not self.waiting:
+            self._dirty.append(self)
+        outbox.append(encoded)
+
+    def fail(self, call: Call, error: DurableError) -> None:
+        self.put(call, _encode((call.id, FAILED, 0, error_to_wire(error))))
+
+
+class ReplyHub:
+    """All ZeroMQ clients of one process, and the replies that wait for the next flush."""
+
+    def __init__(self, transport: RouterTransport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._peers: dict[bytes, ZmqPeer] = {}
+        self._dirty: list[ZmqPeer] = []
+        self._waiting: list[ZmqPeer] = []
+        self._retry: asyncio.TimerHandle | None = None
+        self._head = (0, 0)
+        self.replies_sent = 0
+        self.replies_dropped = 0
+        """Replies to clients that had gone or read too slowly."""
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def peer_for(self, identity: bytes) -> ZmqPeer:
+        """The peer of a client; made when it is first heard of."""
+        peer = self._peers.get(identity)
+        if peer is None:
+            if len(self._peers) >= PEERS_MAX:
+                del self._peers[next(iter(self._peers))]
+            peer = self._peers[identity] = ZmqPeer(identity, self._dirty)
+        return peer
+
+    def flush(self, epoch: int, seq: int) -> None:
+        """Send every reply that was released, packed per client."""
+        self._head = (epoch, seq)
+        dirty = self._dirty
+        if dirty:
+            for peer in dirty:
+                self._send(peer)
+            dirty.clear()
+
+    def _send(self, peer: ZmqPeer) -> None:
+        outbox = peer.outbox
+        sent = 0
+        try:
+            while sent < len(outbox):
+                end = pack_end(outbox, sent)
+                if not self._transport.send(peer.identity, wire.pack_replies(*self._head, outbox[sent:end])):
+                    break
+                sent = end
+        except PeerGone:
+            self._peers.pop(peer.identity, None)
+            self.replies_dropped += len(outbox) - sent
+            del outbox[sent:]
+        self.replies_sent += sent
+        del outbox[:sent]
+        peer.waiting = False
+        if outbox:
+            self._wait(peer)
+
+    def _wait(self, peer: ZmqPeer) -> None:
+        if sum(map(len, peer.outbox)) > OUTBOX_BYTES_MAX:
+            self.replies_dropped += len(peer.outbox)
+            peer.outbox.clear()
+            return
+        peer.waiting = True
+        self._waiting.append(peer)
+        if self._retry is None:
+            self._retry = self._loop.call_later(RETRY_SECONDS, self._offer_again)
+
+    def _offer_again(self) -> None:
+        self._retry = None
+        waiting, self._waiting = self._waiting, []
+        for peer in waiting:
+            self._send(peer)
+
+    def close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+
+
+def pack_end(elements: list[bytes], start: int) -> int:
+    """Where a message that begins with `elements[start]` ends: PACKED_BYTES_MAX, but one element at least."""
+    if len(elements) - start == 1:
+        return start + 1
+    size = 0
+    for index in range(start, len(elements)):
+        size += len(elements[index])
+        if size > PACKED_BYTES_MAX:
+            return max(index, start + 1)
+    return len(elements)
+
+
+def detached(value: Any) -> Any:
+    """A value as it would arrive over the wire, sharing nothing mutable with the original.
+
+    Raises TypeError, ValueError or OverflowError for what msgpack cannot carry.
+    """
+    kind = type(value)
+    if kind in _IMMUTABLE or (kind is int and _INT_MIN <= value <= _INT_MAX):
+        return value
+    return _decode(_encode(value))
+
+
+class FuturePeer(Peer):
+    """A caller in this process that waits for one future; `Call.id` does not matter."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+
+    def encode(self, call: Call, version: int, result: Any) -> Any:
+        return detached(result)
+
+    def put(self, call: Call, encoded: Any) -> None:
+        if not self.future.done():
+            self.future.set_result(encoded)
+
+    def fail(self, call: Call, error: DurableError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class LocalPeer(Peer):
+    """A caller in this process with many calls: outcomes go to two callbacks, by the call's id."""
+
+    __slots__ = ("_on_error", "_on_result")
+
+    def __init__(self, on_result: Callable[[int, Any], None], on_error: Callable[[int, DurableError], None]) -> None:
+        self._on_result = on_result
+        self._on_error = on_error
+
+    def encode(self, call: Call, version: int, result: Any) -> Any:
+        return detached(result)
+
+    def put(self, call: Call, encoded: Any) -> None:
+        self._on_result(call.id, encoded)
+
+    def fail(self, call: Call, error: DurableError) -> None:
+        self._on_error(call.id, error)

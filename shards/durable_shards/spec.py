@@ -1,0 +1,261 @@
+"""A class of objects, compiled once when it is defined: fields, handlers, alarms, options and codec."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from weakref import WeakValueDictionary
+
+from durable_shards.alarms import Alarm, AlarmSpec, compile_alarm
+from durable_shards.errors import DefinitionError
+from durable_shards.fields import (
+    RESERVED,
+    Fields,
+    FieldSpec,
+    Scope,
+    check_name,
+    collect,
+    compile_codec,
+    fields_of_dataclass,
+)
+from durable_shards.handler import Handler, HandlerSpec, compile_handler
+from durable_storage.address import name_problem
+from durable_storage.codec import Default, StateCodec
+
+SPEC = "_durable_spec"
+"""Attribute of a class that holds its ClassSpec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The class keywords; durations in seconds, None for never."""
+
+    hibernate_after: float | None = 300.0
+    shutdown_after: float | None = None
+    call_timeout: float = 5.0
+    reentrant: bool = False
+    mailbox: int = 1000
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ClassSpec:
+    """All that the engine knows about a class of objects."""
+
+    name: str
+    """The stored name."""
+    cls: type[Any]
+    fields: dict[str, FieldSpec]
+    scratch: dict[str, Default]
+    """Unstored attributes that have a default, set at each activation."""
+    handlers: dict[str, HandlerSpec]
+    alarms: dict[str, AlarmSpec]
+    handle_alarm: AlarmSpec | None
+    """Takes the alarms of other names, if the class wants them."""
+    codec: StateCodec
+    options: Options
+    after_load: Callable[..., Any] | None
+    has_async: bool
+    origin: tuple[object, int]
+    """Code and line of the class statement."""
+
+    def revive(self, data: bytes | None, context: Any) -> Any:
+        """A live instance from stored state, or with the defaults. Raises StateUnreadable."""
+        obj: Any = object.__new__(self.cls)
+        attributes = obj.__dict__
+        attributes.update(self.codec.initial() if data is None else self.codec.decode(data))
+        for name, default in self.scratch.items():
+            attributes[name] = default.make()
+        attributes["_durable"] = context
+        return obj
+
+    def alarm(self, name: str) -> AlarmSpec | None:
+        """What runs when the alarm of this name is due, if anything does."""
+        return self.alarms.get(name) or self.handle_alarm
+
+    def describe(self) -> dict[str, Any]:
+        """The class in plain values, for people and tools."""
+        return {
+            "name": self.name,
+            "class": f"{self.cls.__module__}:{self.cls.__qualname__}",
+            "doc": inspect.getdoc(self.cls) or "",
+            "fields": [str(each) for each in self.fields.values()],
+            "handlers": {
+                each.name: {"signature": each.signature, "readonly": each.readonly, "doc": each.doc}
+                for each in self.handlers.values()
+            },
+            "alarms": [*self.alarms, *(["*"] if self.handle_alarm else [])],
+            "options": dataclasses.asdict(self.options),
+        }
+
+
+def spec_of(cls: Any) -> ClassSpec:
+    """The compiled form of a class. Raises DefinitionError for what is no class of objects."""
+    spec = vars(cls).get(SPEC) if isinstance(cls, type) else None
+    if isinstance(spec, ClassSpec):
+        return spec
+    if not isinstance(cls, type):
+        raise DefinitionError(f"expected a class derived from DurableObject, got {cls!r:.100}")
+    method = next((name for name, value in vars(cls).items() if name[0] != "_" and inspect.isfunction(value)), "get")
+    raise DefinitionError(
+        f"{cls.__name__} is a plain class, not a DurableObject. Change two lines:\n"
+        f"    class {cls.__name__}(DurableObject):   # derive it from durable_engine.DurableObject\n"
+        f"        @handler                       # above each method that callers may use\n"
+        f"        def {method}(self, ...): ..."
+    )
+
+
+def compile_class(cls: type[Any], keywords: Mapping[str, Any], scope: Scope) -> ClassSpec:
+    """Check a class that is being defined and compile it. Raises DefinitionError."""
+    given = dict(keywords)
+    name = given.pop("name", None) or cls.__name__
+    problem = name_problem("the stored name of a class", name)
+    if problem is not None or name.startswith("$"):
+        raise DefinitionError(f"{cls.__name__}: {problem or 'the stored name of a class must not begin with $'}")
+    bases = [vars(base) for base in reversed(cls.__mro__[1:])]
+    inherited = [spec for spec in (base.get(SPEC) for base in bases) if isinstance(spec, ClassSpec)]
+    options = _options(cls, inherited[-1].options if inherited else Options(), given)
+    _check_members(cls)
+    fields = collect(cls, _inherited_fields(cls), scope)
+    handlers, alarms = _methods(cls, inherited, scope)
+    codec = compile_codec(cls, name, fields.stored)
+    after_load = _after_load(cls)
+    handle_alarm = _handle_alarm(cls)
+    methods: list[HandlerSpec | AlarmSpec] = [
+        *handlers.values(),
+        *alarms.values(),
+        *([handle_alarm] if handle_alarm else []),
+    ]
+    has_async = any(each.is_async for each in methods) or inspect.iscoroutinefunction(after_load)
+    return ClassSpec(
+        name, cls, fields.stored, fields.scratch, handlers, alarms, handle_alarm, codec, options, after_load,
+        has_async, (scope.code, scope.line),
+    )  # fmt: skip
+
+
+_defined: WeakValueDictionary[tuple[str, str, str], type[Any]] = WeakValueDictionary()
+
+
+def claim_name(spec: ClassSpec) -> None:
+    """Refuse a second class of one stored name in one piece of code; running the same statement again is fine.
+
+    Classes of one name in different modules or functions meet only when one engine serves both (`Registry.load`).
+    """
+    cls, (code, line) = spec.cls, spec.origin
+    key = (cls.__module__, cls.__qualname__.rpartition(".")[0], spec.name)
+    other = _defined.get(key)
+    if other is not None and code is not None:
+        other_code, other_line = spec_of(other).origin
+        if other_code is code and other_line != line:
+            said = (
+                f"{cls.__qualname__} and {other.__qualname__} (line {other_line}) have one stored name, {spec.name!r}"
+            )
+            raise DefinitionError(f"{said}; give one of them another: class {cls.__name__}(DurableObject, name=...)")
+    _defined[key] = cls
+
+
+def _options(cls: type, inherited: Options, given: dict[str, Any]) -> Options:
+    known = [each.name for each in dataclasses.fields(Options)]
+    for name, value in given.items():
+        where = f"{cls.__name__}: option {name}"
+        if name not in known:
+            raise DefinitionError(f"{where} does not exist; the options are name, {', '.join(known)}")
+        if name in ("hibernate_after", "shutdown_after", "call_timeout"):
+            given[name] = _seconds(where, value, required=name == "call_timeout")
+        elif name == "reentrant" and not isinstance(value, bool):
+            raise DefinitionError(f"{where} must be True or False, not {value!r}")
+        elif name == "mailbox" and (type(value) is not int or value < 1):
+            raise DefinitionError(f"{where} is a number of waiting calls, 1 or more, not {value!r}")
+    return dataclasses.replace(inherited, **given)
+
+
+def _seconds(where: str, value: Any, *, required: bool) -> float | None:
+    if value is None and not required:
+        return None
+    if not isinstance(value, timedelta):
+        right = "timedelta(seconds=5)" if required else "timedelta(minutes=5), or None for never"
+        raise DefinitionError(f"{where} must be a timedelta, not {value!r}; write {right}")
+    if value < timedelta(0) or (required and not value):
+        raise DefinitionError(f"{where} must be {'longer than zero' if required else 'zero or longer'}, not {value}")
+    return value.total_seconds()
+
+
+_OWN_MEMBERS = {
+    "__init__": "objects are loaded, not constructed; give fields defaults, and do the rest in after_load(self)",
+    "__post_init__": "objects are loaded, not constructed; do this in after_load(self)",
+    "__slots__": "state is what the annotations declare; remove __slots__",
+}
+
+
+def _check_members(cls: type) -> None:
+    members = vars(cls)
+    for name, advice in _OWN_MEMBERS.items():
+        if name in members:
+            raise DefinitionError(f"{cls.__name__} defines {name}: {advice}")
+    for name in RESERVED:
+        if name in members and name not in inspect.get_annotations(cls) and not name.startswith(("after", "handle")):
+            check_name(cls, "handler" if isinstance(members[name], Handler) else "attribute", name)
+
+
+def _inherited_fields(cls: type) -> list[Fields]:
+    fields: list[Fields] = []
+    for base in reversed(cls.__mro__[1:]):
+        spec = vars(base).get(SPEC)
+        if isinstance(spec, ClassSpec):
+            fields.append(Fields(spec.fields, spec.scratch))
+        elif "__dataclass_params__" in vars(base):
+            fields.append(fields_of_dataclass(base))
+    return fields
+
+
+def _methods(
+    cls: type, inherited: list[ClassSpec], scope: Scope
+) -> tuple[dict[str, HandlerSpec], dict[str, AlarmSpec]]:
+    declared: dict[str, Handler[Any, Any] | Alarm[Any, Any]] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, (Handler, Alarm)):
+                declared[name] = value
+            elif name in declared:
+                mark = "handler" if isinstance(declared[name], Handler) else "alarm"
+                raise DefinitionError(f"{base.__name__}.{name} replaces an inherited {mark}; write @{mark} above it")
+    handlers: dict[str, HandlerSpec] = {}
+    alarms: dict[str, AlarmSpec] = {}
+    for name, each in declared.items():
+        if each.name != name:
+            raise DefinitionError(f"{cls.__name__}.{name} is {each.name} under a second name; define another method")
+        if isinstance(each, Alarm):
+            alarms[name] = _alarm(cls, name, each)
+            continue
+        known = (spec.handlers.get(name) for spec in inherited)
+        same = next((spec for spec in known if spec is not None and spec.function is each.function), None)
+        handlers[name] = same or compile_handler(cls, each, scope)
+    return handlers, alarms
+
+
+def _alarm(cls: type, name: str, declared: Alarm[Any, Any]) -> AlarmSpec:
+    check_name(cls, "alarm", name)
+    if name.startswith("_"):
+        raise DefinitionError(f"{cls.__name__}.{name}: the name of an alarm must not begin with an underscore")
+    return compile_alarm(f"{cls.__name__}.{name}", name, declared.function, named=False)
+
+
+def _after_load(cls: type) -> Callable[..., Any] | None:
+    method = getattr(cls, "after_load", None)
+    if method is None:
+        return None
+    if not inspect.isfunction(method) or list(inspect.signature(method).parameters) != ["self"]:
+        raise DefinitionError(f"{cls.__name__}.after_load: write a plain method, def after_load(self) -> None")
+    return method
+
+
+def _handle_alarm(cls: type) -> AlarmSpec | None:
+    method = getattr(cls, "handle_alarm", None)
+    if method is None:
+        return None
+    if not inspect.isfunction(method):
+        raise DefinitionError(f"{cls.__name__}.handle_alarm: write a plain method, def handle_alarm(self, name)")
+    return compile_alarm(f"{cls.__name__}.handle_alarm", "handle_alarm", method, named=True)

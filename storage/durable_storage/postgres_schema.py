@@ -1,0 +1,113 @@
+"""Schema versions of a PostgreSQL database: one history per schema, that is, per tenant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from durable_storage.errors import SchemaMismatch
+from durable_storage.migrations import Applied, Step, current_version, latest_version, plan
+from durable_storage.postgres_batch import quoted
+from durable_storage.queries import queries
+from durable_storage.urls import without_password
+
+_VERSIONS = """
+CREATE TABLE IF NOT EXISTS durable_migrations (
+    version integer PRIMARY KEY,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)"""
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('durable-engine migrations', 0))"
+_SCHEMA_BYTES_MAX = 63
+
+
+def migrate_command(url: str, prefix: str = "") -> str:
+    """What to run to make or upgrade the tables."""
+    tenant = f" --prefix {prefix}" if prefix else ""
+    return f"durable-engine migrate up --store {without_password(url)}{tenant}"
+
+
+def schema_of(prefix: str, home: str) -> str:
+    """The schema of a tenant, unquoted. `home` is that of the default tenant. Raises SchemaMismatch."""
+    if not prefix:
+        return home
+    if prefix in {home, "information_schema"} or prefix.startswith("pg_"):
+        raise SchemaMismatch(f"prefix {prefix!r} cannot be a tenant: PostgreSQL's schema of that name is taken")
+    if len(prefix.encode()) > _SCHEMA_BYTES_MAX:
+        raise SchemaMismatch(
+            f"prefix {prefix!r} is longer than the {_SCHEMA_BYTES_MAX} bytes that PostgreSQL allows a schema's name"
+        )
+    return prefix
+
+
+async def applied(connection: asyncpg.Connection[Any], schema: str) -> list[Applied]:
+    """The steps that were applied to a schema; none where it does not exist."""
+    table = f"{quoted(schema)}.durable_migrations"
+    if await connection.fetchval("SELECT to_regclass($1)", table) is None:
+        return []
+    statement = queries("postgres")["applied_migrations"].format(schema=quoted(schema))
+    return [Applied(*row) for row in await connection.fetch(statement)]
+
+
+async def check(connection: asyncpg.Connection[Any], schema: str, command: str) -> None:
+    """Raises SchemaMismatch unless a schema has the version that this release needs. `command` would make it so."""
+    where = f"schema {schema!r} of the database"
+    version = current_version("postgres", await applied(connection, schema), where)
+    needed = latest_version("postgres")
+    if version == 0:
+        raise SchemaMismatch(f"{where} has no tables of durable-engine: run `{command}`")
+    if version < needed:
+        raise SchemaMismatch(f"{where} is at version {version}, this release needs {needed}: run `{command}`")
+
+
+async def home_schema(connection: asyncpg.Connection[Any]) -> str:
+    """The schema of the default tenant: where the connection's search_path points."""
+    home: str | None = await connection.fetchval("SELECT current_schema()")
+    if home is None:
+        raise SchemaMismatch("no schema of the search_path exists: create it, or name another one in the URL")
+    return home
+
+
+async def migrate(
+    connection: asyncpg.Connection[Any], prefix: str, *, to: int | None, direction: str | None = None
+) -> list[Step]:
+    """Bring a tenant's schema to version `to` (None: the latest), all steps in one transaction; the steps taken."""
+    schema = schema_of(prefix, await home_schema(connection))
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        if prefix:
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+        await connection.execute(f"SET LOCAL search_path TO {quoted(schema)}")
+        await connection.execute(_VERSIONS)
+        where = f"schema {schema!r} of the database"
+        current = current_version("postgres", await applied(connection, schema), where)
+        steps = plan("postgres", current, to, direction)
+        for step in steps:
+            await connection.execute(step_script(step, prefix))
+    return steps
+
+
+def step_script(step: Step, prefix: str) -> str:
+    """The SQL of one step, with the note that it was taken; for the current schema."""
+    migration = step.migration
+    script = migration.script(step.direction, prefix)
+    if step.direction == "up":
+        note = (
+            "INSERT INTO durable_migrations (version, name, checksum)"
+            f" VALUES ({migration.version}, '{migration.name}', '{migration.checksum}');"
+        )
+    else:
+        note = f"DELETE FROM durable_migrations WHERE version = {migration.version};"  # noqa: S608 - ours
+    return f"{script}\n{note}\n"
+
+
+def script(prefix: str, *, from_version: int, to: int | None) -> str:
+    """A whole migration as SQL to be read, and run with psql."""
+    head = ["BEGIN;"]
+    if prefix:
+        head += [f"CREATE SCHEMA IF NOT EXISTS {quoted(prefix)};", f"SET LOCAL search_path TO {quoted(prefix)};"]
+    steps = plan("postgres", from_version, to)
+    body = [f"-- {step.migration.label} {step.direction}\n{step_script(step, prefix)}" for step in steps]
+    return "\n".join([*head, f"{_VERSIONS.strip()};", *body, "COMMIT;", ""])

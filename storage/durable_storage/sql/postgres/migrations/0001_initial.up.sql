@@ -1,0 +1,47 @@
+-- Objects: the state is the exact JSON text that the engine wrote (docs/decisions/storage-format.md).
+-- Half-full pages let an update stay on its page, without a new index entry.
+CREATE TABLE durable_objects (
+    object_type text COLLATE "C" NOT NULL,
+    object_id text COLLATE "C" NOT NULL,
+    partition smallint NOT NULL,
+    version bigint NOT NULL,
+    state text NOT NULL,
+    inserted_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (object_type, object_id)
+) WITH (fillfactor = 70);
+
+-- Alarms that are armed; attempts counts failed firings.
+CREATE TABLE durable_alarms (
+    object_type text COLLATE "C" NOT NULL,
+    object_id text COLLATE "C" NOT NULL,
+    alarm_name text COLLATE "C" NOT NULL,
+    partition smallint NOT NULL,
+    scheduled_at timestamptz NOT NULL,
+    payload text,
+    attempts integer NOT NULL DEFAULT 0,
+    claimed_at timestamptz,
+    PRIMARY KEY (object_type, object_id, alarm_name)
+);
+
+CREATE INDEX durable_alarms_due ON durable_alarms (partition, scheduled_at);
+
+-- First results of calls that carried an idempotency key.
+CREATE TABLE durable_results (
+    object_type text COLLATE "C" NOT NULL,
+    object_id text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    fingerprint bigint NOT NULL,
+    result bytea NOT NULL,
+    expires_at timestamptz NOT NULL,
+    PRIMARY KEY (object_type, object_id, key)
+);
+
+CREATE INDEX durable_results_expiry ON durable_results (expires_at);
+
+-- Ends a statement from within, so that nothing of it exists.
+CREATE FUNCTION durable_refuse(code text, message text) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message;
+END
+$$;

@@ -1,0 +1,2 @@
+DROP TABLE durable_controller;
+DROP TABLE durable_hosts;

@@ -1,0 +1,100 @@
+-- advance_fence --
+-- Opens every commit: finds the host row only as its last commit left it, so that a replaced owner writes nothing.
+UPDATE durable_hosts SET epoch = ?, seq = ?, confirmed_at = ? WHERE host = ? AND incarnation = ? AND seq = ?;
+
+-- claim_host --
+-- Makes a new incarnation the owner of the file.
+INSERT INTO durable_hosts (host, node, pid, address, incarnation, epoch, seq, confirmed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (host) DO UPDATE SET node = excluded.node, pid = excluded.pid, address = excluded.address,
+    incarnation = excluded.incarnation, epoch = excluded.epoch, seq = excluded.seq,
+    confirmed_at = excluded.confirmed_at;
+
+-- read_host --
+-- Who owns the file, and how far it is.
+SELECT host, node, pid, incarnation, epoch, seq FROM durable_hosts;
+
+-- fence_hosts --
+-- Turns every owner of the file away: used by a supervisor that takes over, and before a re-split.
+UPDATE durable_hosts SET epoch = epoch + 1, incarnation = randomblob(16);
+
+-- read_siblings --
+-- How far the files of the shard's other tenants were at the last write to this one.
+SELECT prefix, seq FROM durable_siblings;
+
+-- note_sibling --
+-- Notes how far the file of another tenant is.
+INSERT INTO durable_siblings (prefix, seq) VALUES (?, ?) ON CONFLICT (prefix) DO UPDATE SET seq = excluded.seq;
+
+-- forget_siblings --
+-- Forgets what was known of other files: a new owner begins a new chain of evidence.
+DELETE FROM durable_siblings;
+
+-- store_object --
+-- Inserts or replaces a state.
+INSERT INTO durable_objects (object_type, object_id, partition, version, state, inserted_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+ON CONFLICT (object_type, object_id) DO UPDATE SET state = ?5, version = ?4, updated_at = ?6;
+
+-- delete_object --
+-- Forgets a state.
+DELETE FROM durable_objects WHERE object_type = ? AND object_id = ?;
+
+-- delete_alarms --
+-- Disarms all alarms of an object.
+DELETE FROM durable_alarms WHERE object_type = ? AND object_id = ?;
+
+-- clear_alarm --
+-- Disarms one alarm.
+DELETE FROM durable_alarms WHERE object_type = ? AND object_id = ? AND alarm_name = ?;
+
+-- set_alarm --
+-- Arms an alarm, or re-arms it under the same name.
+INSERT INTO durable_alarms (object_type, object_id, alarm_name, partition, scheduled_at, payload, attempts)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT (object_type, object_id, alarm_name) DO UPDATE
+SET scheduled_at = ?5, payload = ?6, attempts = ?7, claimed_at = NULL;
+
+-- store_result --
+-- Keeps the first result of a key; changes no row when an unexpired one is there.
+INSERT INTO durable_results (object_type, object_id, key, fingerprint, result, expires_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (object_type, object_id, key) DO UPDATE SET fingerprint = ?4, result = ?5, expires_at = ?6
+WHERE durable_results.expires_at <= ?7;
+
+-- load_object --
+-- One object's state.
+SELECT CAST(state AS BLOB), version FROM durable_objects WHERE object_type = ? AND object_id = ?;
+
+-- load_alarms --
+-- One object's alarms.
+SELECT alarm_name, scheduled_at, CAST(payload AS BLOB), attempts FROM durable_alarms
+WHERE object_type = ? AND object_id = ?;
+
+-- load_result --
+-- An unexpired result.
+SELECT key, fingerprint, result, expires_at FROM durable_results
+WHERE object_type = ? AND object_id = ? AND key = ? AND expires_at > ?;
+
+-- list_ids --
+-- A page of ids in byte order.
+SELECT object_id FROM durable_objects WHERE object_type = ? AND object_id > ? ORDER BY object_id LIMIT ?;
+
+-- purge_results --
+-- Forgets expired results, a bounded number at a time.
+DELETE FROM durable_results WHERE (object_type, object_id, key) IN (
+    SELECT object_type, object_id, key FROM durable_results WHERE expires_at <= ? ORDER BY expires_at LIMIT ?
+);
+
+-- copy_objects --
+-- Re-split: the objects of a range of partitions from an attached file.
+INSERT INTO durable_objects SELECT * FROM source.durable_objects WHERE partition >= ? AND partition < ?;
+
+-- copy_alarms --
+-- Re-split: the alarms of a range of partitions from an attached file.
+INSERT INTO durable_alarms SELECT * FROM source.durable_alarms WHERE partition >= ? AND partition < ?;
+
+-- copy_results --
+-- Re-split: results carry no partition, so it is computed by a function that the connection defines.
+INSERT INTO durable_results SELECT * FROM source.durable_results
+WHERE durable_partition(object_type, object_id) BETWEEN ? AND ? - 1;

@@ -1,0 +1,141 @@
+"""The embedded store: a directory of SQLite files, no server needed. Layout: `sqlite_layout.py`.
+
+Two threads: the writer commits, the reader loads, so that a cold load does not wait for an fsync. In WAL mode a reader
+sees every finished commit and never blocks the writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+from durable_storage.address import Address
+from durable_storage.backoff import Backoff
+from durable_storage.batching import settle
+from durable_storage.errors import StoreUnavailable
+from durable_storage.ownership import Ownership
+from durable_storage.sqlite_errors import explained
+from durable_storage.sqlite_file import microseconds
+from durable_storage.sqlite_layout import Layout
+from durable_storage.sqlite_reads import SqliteReads
+from durable_storage.sqlite_shard import OutcomeUnknown, SqliteShard
+from durable_storage.store import Change, Claim, ResultRow, Stored
+from durable_storage.worker import Worker
+
+
+class SqliteStore:
+    """A shard's files in a directory. Implements `durable_storage.store.Store`."""
+
+    def __init__(self, directory: Path, *, now: Callable[[], datetime] | None = None) -> None:
+        self.epoch = 0
+        self.seq = 0
+        self.unavailable_since: float | None = None
+        """When (`time.monotonic`) the store stopped answering; None while it answers."""
+        self._layout = Layout(directory)
+        self._now = now or (lambda: datetime.now(UTC))
+        self._shard: SqliteShard | None = None
+        self._reads: SqliteReads | None = None
+        self._writer: Worker | None = None
+        self._reader: Worker | None = None
+
+    async def open(self, claim: Claim) -> None:
+        """Become the owner of the shard's files."""
+        writer = Worker(f"{claim.host}-writer")
+        shard = SqliteShard(self._layout, claim, self._now)
+        try:
+            generation = await writer.run(explained, self._layout.root, shard.open)
+        except BaseException:
+            await writer.close()
+            raise
+        self._writer, self._shard = writer, shard
+        self._reader, self._reads = (
+            Worker(f"{claim.host}-reader"),
+            SqliteReads(self._layout, generation, claim.shard),
+        )
+        self._own(shard.owned)
+
+    def _own(self, owned: Ownership) -> None:
+        _, self.epoch, self.seq = owned
+
+    async def load(self, addresses: Sequence[Address]) -> list[Stored | None]:
+        """The stored objects in the order asked."""
+        reader, reads = self._opened_reader()
+        return await reader.run(explained, self._layout.root, reads.load, addresses)
+
+    async def load_results(self, keys: Sequence[tuple[Address, str]]) -> list[ResultRow | None]:
+        """Unexpired results in the order asked."""
+        reader, reads = self._opened_reader()
+        return await reader.run(explained, self._layout.root, reads.load_results, keys, microseconds(self._now()))
+
+    async def list_ids(self, prefix: str, object_type: str, after: str | None, limit: int) -> list[str]:
+        """A page of ids; the shard's file holds its own partitions only."""
+        reader, reads = self._opened_reader()
+        return await reader.run(explained, self._layout.root, reads.list_ids, prefix, object_type, after or "", limit)
+
+    async def commit(self, changes: Sequence[Change]) -> dict[int, Exception]:
+        """Apply all changes; {index: error} of the refused."""
+        return await settle(changes, self._apply)
+
+    async def _apply(self, changes: Sequence[Change]) -> None:
+        writer, shard = self._opened_writer()
+        backoff = Backoff()
+        while True:
+            try:
+                self._own(await writer.run(shard.apply, changes))
+                self.unavailable_since = None
+                return
+            except StoreUnavailable:
+                self._note_unavailable()
+            except OutcomeUnknown:
+                self._note_unavailable()
+                if await self._resolve(changes[0].address.prefix):
+                    return
+            await backoff.wait()
+
+    async def _resolve(self, prefix: str) -> bool:
+        writer, shard = self._opened_writer()
+        backoff = Backoff()
+        while True:
+            try:
+                was_applied = await writer.run(shard.resolve, prefix)
+                self._own(shard.owned)
+                self.unavailable_since = None
+                return was_applied
+            except StoreUnavailable:
+                await backoff.wait()
+
+    def _note_unavailable(self) -> None:
+        if self.unavailable_since is None:
+            self.unavailable_since = monotonic()
+
+    async def confirm(self) -> None:
+        """Raises Fenced when the files have another owner."""
+        writer, shard = self._opened_writer()
+        await writer.run(shard.confirm)
+
+    async def purge_results(self, limit: int) -> int:
+        """Remove expired results."""
+        writer, shard = self._opened_writer()
+        return await writer.run(explained, self._layout.root, shard.purge_results, limit)
+
+    async def close(self) -> None:
+        """Finish what is under way, close files and threads."""
+        if self._reader and self._reads:
+            await self._reader.run(self._reads.close)
+            await self._reader.close()
+        if self._writer and self._shard:
+            await self._writer.run(self._shard.close)
+            await self._writer.close()
+        self._reader = self._writer = self._reads = self._shard = None
+
+    def _opened_writer(self) -> tuple[Worker, SqliteShard]:
+        assert self._writer is not None, "open the store first"
+        assert self._shard is not None, "open the store first"
+        return self._writer, self._shard
+
+    def _opened_reader(self) -> tuple[Worker, SqliteReads]:
+        assert self._reader is not None, "open the store first"
+        assert self._reads is not None, "open the store first"
+        return self._reader, self._reads

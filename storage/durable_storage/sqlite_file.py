@@ -1,0 +1,252 @@
+"""One SQLite file of one shard and one tenant, used by one thread: connection, fence, statements.
+
+`apsw` brings a current SQLite of its own and binds rows faster than the standard library's module. The file is in WAL
+mode with `synchronous=FULL`: COMMIT returns after the log was fsync'd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from durable_storage.batching import Refused, refusal
+from durable_storage.errors import Fenced
+from durable_storage.ownership import Ownership
+from durable_storage.queries import queries
+from durable_storage.store import AlarmRow, Change, Claim, KeyExists, ResultRow, Stored
+
+BUSY_SECONDS: Final = 5.0
+"""For how long a statement waits for somebody else's lock on the file."""
+CHECKPOINT_PAGES: Final = 4000
+"""Size of the write-ahead log (4 KB pages) at which it is folded into the file: larger makes it rarer."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+SQL: Final = queries("sqlite")
+
+
+class HostRow(NamedTuple):
+    """The owner on record."""
+
+    host: str
+    node: str
+    pid: int
+    incarnation: bytes
+    epoch: int
+    seq: int
+
+
+class Sibling(NamedTuple):
+    """How far the file of another tenant is."""
+
+    prefix: str
+    seq: int
+
+
+def microseconds(at: datetime) -> int:
+    """Since 1970, exact."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(value: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def connect(path: Path, *, readonly: bool = False) -> apsw.Connection:
+    """A connection with the engine's settings. Raises apsw.Error."""
+    # A reader of a file in WAL mode has to write to its index, so that "readonly" is a promise, not a mode of opening.
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+    try:
+        if readonly:
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class ShardFile:
+    """A file and the statements that a store runs on it. Methods raise apsw.Error."""
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        self.path = path
+        self.seq = 0
+        """Of the last commit that touched this file, once it was claimed."""
+        self._connection = connect(path, readonly=readonly)
+        self._run = self._connection.cursor().execute
+        self._run_many = self._connection.cursor().executemany
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        """Everything or nothing of the block; durable once it was left."""
+        self._run(begin)
+        try:
+            yield
+            self._run("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._run("ROLLBACK")
+            raise
+
+    # Ownership
+
+    def host(self) -> HostRow | None:
+        """The owner on record, None for a file that nobody opened yet."""
+        row = self._run(SQL["read_host"]).fetchone()
+        return HostRow(*row) if row else None
+
+    def siblings(self) -> dict[str, int]:
+        """How far the files of the shard's other tenants were at the last write to this one."""
+        rows: Any = self._run(SQL["read_siblings"])
+        return dict(rows)
+
+    def claim(self, claim: Claim, owned: Ownership, sibling: Sibling | None, now: int) -> None:
+        """Put the claimant in the place of whoever owned the file, and forget what it knew of other files."""
+        incarnation, epoch, self.seq = owned
+        with self.transaction():
+            row = (claim.host, claim.node, claim.pid, claim.address, incarnation.bytes, epoch, self.seq, now)
+            self._run(SQL["claim_host"], row)
+            self._run(SQL["forget_siblings"])
+            if sibling:
+                self._run(SQL["note_sibling"], sibling)
+
+    def fence_off(self) -> None:
+        """Turn away whoever owns the file."""
+        with self.transaction():
+            self._run(SQL["fence_hosts"])
+
+    def confirm(self, claim: Claim, owned: Ownership, now: int) -> None:
+        """Write nothing but the time; raises Fenced when the file has another owner."""
+        with self.transaction():
+            self._advance(claim, owned, self.seq, now)
+
+    def checkpoint(self) -> None:
+        """Fold the whole log into the file, fsync'd: after a failed fsync this writes all of it anew."""
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _advance(self, claim: Claim, owned: Ownership, seq: int, now: int) -> None:
+        row = (owned.epoch, seq, now, claim.host, owned.incarnation.bytes, self.seq)
+        self._run(SQL["advance_fence"], row)
+        if self._connection.changes() != 1:
+            raise Fenced
+
+    # Writing
+
+    def apply(
+        self, changes: Sequence[Change], claim: Claim, owned: Ownership, sibling: Sibling | None, now: int
+    ) -> None:
+        """Commit number `owned.seq + 1`. Raises Fenced or Refused with nothing applied."""
+        objects, extras = _object_rows(changes, now)
+        seq = owned.seq + 1
+        with self.transaction():
+            self._advance(claim, owned, seq, now)
+            if sibling:
+                self._run(SQL["note_sibling"], sibling)
+            try:
+                for change in extras:
+                    self._apply_deletes(change)
+                self._run_many(SQL["store_object"], objects)
+                for change in extras:
+                    self._apply_alarms(change)
+                self._apply_results(extras, now)
+            except (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError, apsw.RangeError) as error:
+                raise Refused(refusal(error)) from error
+            except (OverflowError, UnicodeError) as error:
+                raise Refused(refusal(error)) from error
+        self.seq = seq
+
+    def _apply_deletes(self, change: Change) -> None:
+        if change.delete:
+            key = change.address[1:]
+            self._run(SQL["delete_object"], key)
+            self._run(SQL["delete_alarms"], key)
+
+    def _apply_alarms(self, change: Change) -> None:
+        _, object_type, object_id = change.address
+        for name in change.alarms_cleared:
+            self._run(SQL["clear_alarm"], (object_type, object_id, name))
+        for alarm in change.alarms_set:
+            payload = None if alarm.payload is None else alarm.payload.decode()
+            at = microseconds(alarm.at)
+            row = (object_type, object_id, alarm.name, change.partition, at, payload, alarm.attempts)
+            self._run(SQL["set_alarm"], row)
+
+    def _apply_results(self, changes: Sequence[Change], now: int) -> None:
+        rows = [
+            (*change.address[1:], key, fingerprint, result, microseconds(expires_at), now)
+            for change in changes
+            for key, fingerprint, result, expires_at in change.results
+        ]
+        if rows:
+            before = self._connection.total_changes()
+            self._run_many(SQL["store_result"], rows)
+            if self._connection.total_changes() - before != len(rows):
+                raise Refused(KeyExists(rows[0][2]))
+
+    def purge_results(self, now: int, limit: int) -> int:
+        """Remove up to `limit` expired results; how many were removed."""
+        with self.transaction():
+            self._run(SQL["purge_results"], (now, limit))
+            return self._connection.changes()
+
+    # Reading
+
+    def load(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
+        """Objects by (object_type, object_id), of one moment."""
+        with self.transaction("BEGIN"):
+            return [self._load(key) for key in keys]
+
+    def _load(self, key: tuple[str, str]) -> Stored | None:
+        row: Any = self._run(SQL["load_object"], key).fetchone()
+        alarms = tuple(
+            AlarmRow(name, from_microseconds(at), payload, attempts)
+            for name, at, payload, attempts in self._run(SQL["load_alarms"], key)
+        )
+        if row is not None:
+            return Stored(row[0], row[1], alarms)
+        return Stored(None, 0, alarms) if alarms else None
+
+    def load_results(self, keys: Sequence[tuple[str, str, str]], now: int) -> list[ResultRow | None]:
+        """Unexpired results by (object_type, object_id, key)."""
+        found: list[ResultRow | None] = []
+        for key in keys:
+            row: Any = self._run(SQL["load_result"], (*key, now)).fetchone()
+            found.append(ResultRow(row[0], row[1], row[2], from_microseconds(row[3])) if row else None)
+        return found
+
+    def list_ids(self, object_type: str, after: str, limit: int) -> list[str]:
+        """A page of ids in byte order."""
+        return [row[0] for row in self._run(SQL["list_ids"], (object_type, after, limit))]
+
+
+def _object_rows(changes: Sequence[Change], now: int) -> tuple[list[tuple[Any, ...]], list[Change]]:
+    """Rows for `store_object`, and the changes that do more than that."""
+    rows = []
+    extras = []
+    try:
+        for change in changes:
+            if change.state is not None:
+                _, object_type, object_id = change.address
+                rows.append((object_type, object_id, change.partition, change.version, change.state.decode(), now))
+            if change.alarms_set or change.alarms_cleared or change.results or change.delete:
+                extras.append(change)
+    except UnicodeDecodeError as error:
+        raise Refused(refusal(error)) from error
+    return rows, extras

@@ -1,0 +1,213 @@
+"""A shard's files, as its writer thread sees them: one per tenant, one owner, one count of commits over all of them.
+
+SQLite commits to several files one after the other. So that a loss in one file shows, each commit notes how far the
+file of the commit before it was, where that was another file; `open` follows these notes. The last commit of all is
+vouched for from outside, by `Claim.acknowledged_seq`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import datetime
+from uuid import uuid4
+
+import apsw
+
+from durable_storage import sqlite_schema
+from durable_storage.batching import Refused
+from durable_storage.errors import (
+    DataLossDetected,
+    Fenced,
+    PersistenceFailed,
+    SchemaMismatch,
+    StoreUnavailable,
+)
+from durable_storage.ownership import NOBODY, Ownership, data_loss, fenced, fenced_by_term
+from durable_storage.sqlite_control import term_on_record
+from durable_storage.sqlite_file import HostRow, ShardFile, Sibling, connect, microseconds
+from durable_storage.sqlite_layout import Generation, Layout
+from durable_storage.store import Change, Claim
+
+
+class OutcomeUnknown(Exception):
+    """A commit failed in a way that leaves open whether it took place."""
+
+
+class SqliteShard:
+    """Everything of a store that blocks on writing. Used by one thread."""
+
+    def __init__(self, layout: Layout, claim: Claim, now: Callable[[], datetime]) -> None:
+        self._layout = layout
+        self._claim = claim
+        self._now = now
+        self._files: dict[str, ShardFile] = {}
+        self._last_prefix = ""
+        self._generation = Generation(0, 0)
+        self.owned = NOBODY
+
+    def open(self) -> Generation:
+        """Become the owner of all files of the shard."""
+        claim = self._claim
+        generation = self._layout.current()
+        if generation is None:
+            raise SchemaMismatch(
+                f"there is no store in {self._layout.root}: run `durable-engine migrate up --store sqlite:///DIRECTORY`"
+            )
+        if generation.shards != claim.shards:
+            raise SchemaMismatch(
+                f"{self._layout.root} is laid out for {generation.shards} shards, not {claim.shards}: "
+                "it is re-split when a supervisor starts with that number"
+            )
+        if claim.term is not None and claim.term != term_on_record(self._layout.control):
+            raise fenced_by_term(claim)
+        self._generation = generation
+        try:
+            self._take(self._open_files())
+        except BaseException:
+            self.close()
+            raise
+        return generation
+
+    def _open_files(self) -> dict[str, HostRow | None]:
+        hosts: dict[str, HostRow | None] = {}
+        # The file without a prefix comes last, so that it ends the chain of notes.
+        for prefix in reversed(self._layout.tenants(self._generation)):
+            path = self._layout.file(self._generation, prefix, self._claim.shard)
+            if prefix and not path.exists():
+                continue
+            if not path.exists():
+                raise DataLossDetected(f"{path} is gone: nothing is served without it. Restore it from a backup")
+            with closing(connect(path)) as connection:
+                sqlite_schema.check(connection)
+            file = self._files[prefix] = ShardFile(path)
+            hosts[prefix] = file.host()
+        return hosts
+
+    def _take(self, hosts: dict[str, HostRow | None]) -> None:
+        claim = self._claim
+        reached = {prefix: host.seq if host else 0 for prefix, host in hosts.items()}
+        seq = max(reached.values())
+        floor = max(claim.acknowledged_seq or 0, *self._missing(reached).values(), 0)
+        if (floor > seq or self._missing(reached)) and not claim.accept_data_loss:
+            self._refuse(reached)
+        epoch = max((host.epoch for host in hosts.values() if host), default=0) + 1
+        self.owned = Ownership(uuid4(), epoch, max(seq, floor))
+        before: str | None = None
+        for prefix, file in self._files.items():
+            sibling = None if before is None else Sibling(before, self.owned.seq)
+            file.claim(claim, self.owned, sibling, microseconds(self._now()))
+            before = prefix
+        self._last_prefix = ""
+
+    def _missing(self, reached: dict[str, int]) -> dict[str, int]:
+        # Files that are behind what another file knows of them: {prefix: seq it had reached}.
+        return {
+            prefix: seq
+            for file in self._files.values()
+            for prefix, seq in file.siblings().items()
+            if reached.get(prefix, -1) < seq
+        }
+
+    def _refuse(self, reached: dict[str, int]) -> None:
+        for prefix, seq in self._missing(reached).items():
+            if prefix not in reached:
+                raise DataLossDetected(
+                    f"the file of tenant {prefix!r} of {self._claim.host} is gone, which ended at commit {seq}. "
+                    "Nothing is served. Restore it from a backup, or accept the loss with --accept-data-loss"
+                )
+            raise data_loss(self._claim, reached[prefix], known=seq)
+        raise data_loss(self._claim, max(reached.values()))
+
+    def apply(self, changes: Sequence[Change]) -> Ownership:
+        """One commit, of one tenant. Raises Fenced, Refused, StoreUnavailable (not applied), OutcomeUnknown."""
+        prefix = changes[0].address.prefix
+        try:
+            file = self._files.get(prefix) or self._create(prefix)
+            sibling = None if prefix == self._last_prefix else Sibling(self._last_prefix, self._seq_of_last())
+            file.apply(changes, self._claim, self.owned, sibling, microseconds(self._now()))
+        except Fenced:
+            raise fenced(self._claim) from None
+        except apsw.FullError as error:
+            full = PersistenceFailed(f"no space is left for {self._layout.root}, nothing was stored", retryable=True)
+            raise Refused(full, divisible=False) from error
+        except apsw.BusyError as error:
+            raise StoreUnavailable(f"{self._layout.root} is locked by another process") from error
+        except (apsw.Error, OSError) as error:
+            raise OutcomeUnknown(str(error)) from error
+        self._last_prefix = prefix
+        self.owned = self.owned._replace(seq=self.owned.seq + 1)
+        return self.owned
+
+    def _seq_of_last(self) -> int:
+        return self._files[self._last_prefix].seq
+
+    def _create(self, prefix: str) -> ShardFile:
+        path = self._layout.file(self._generation, prefix, self._claim.shard)
+        if not path.exists():
+            self._layout.create_file(self._generation, prefix, self._claim.shard)
+        file = ShardFile(path)
+        file.claim(self._claim, self.owned, None, microseconds(self._now()))
+        self._files[prefix] = file
+        return file
+
+    def resolve(self, prefix: str) -> bool:
+        """Whether the last commit took place, after an error that left it open. Raises Fenced, StoreUnavailable.
+
+        The file is opened anew and its whole log folded in, because after a failed fsync what can be read need not
+        be on the disk: this writes it once more, and fsyncs that.
+        """
+        stale = self._files.pop(prefix, None)
+        try:
+            if stale is not None:
+                stale.close()
+            path = self._layout.file(self._generation, prefix, self._claim.shard)
+            if not path.exists() and prefix and stale is None:
+                return False
+            file = ShardFile(path)
+            try:
+                return self._reclaim(prefix, file)
+            finally:
+                if self._files.get(prefix) is not file:
+                    file.close()
+        except (apsw.Error, OSError) as error:
+            raise StoreUnavailable(f"{self._layout.root} cannot be used at the moment: {error}") from error
+
+    def _reclaim(self, prefix: str, file: ShardFile) -> bool:
+        host = file.host()
+        if host is None and prefix:
+            return False
+        if host is None or host.incarnation != self.owned.incarnation.bytes:
+            raise fenced(self._claim)
+        file.checkpoint()
+        was_applied = host.seq > self.owned.seq
+        self.owned = Ownership(self.owned.incarnation, self.owned.epoch + 1, max(host.seq, self.owned.seq))
+        file.claim(self._claim, self.owned, None, microseconds(self._now()))
+        self._files[prefix] = file
+        if was_applied:
+            self._last_prefix = prefix
+        return was_applied
+
+    def confirm(self) -> None:
+        """Raises Fenced, StoreUnavailable."""
+        try:
+            self._files[""].confirm(self._claim, self.owned, microseconds(self._now()))
+        except Fenced:
+            raise fenced(self._claim) from None
+        except (apsw.Error, OSError, KeyError) as error:
+            raise StoreUnavailable(f"{self._layout.root} cannot be used at the moment: {error}") from error
+
+    def purge_results(self, limit: int) -> int:
+        """Remove up to `limit` expired results over all tenants."""
+        now = microseconds(self._now())
+        removed = 0
+        for file in self._files.values():
+            if removed < limit:
+                removed += file.purge_results(now, limit - removed)
+        return removed
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()

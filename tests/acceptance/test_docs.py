@@ -1,0 +1,52 @@
+"""The documentation tells the truth: sessions run, examples compile, the table of errors is the code's."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from durable_engine import errors
+from tests.support.transcript import blocks, terminal
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["quickstart.md"])
+def test_what_a_page_shows_happens(name: str, tmp_path: Path) -> None:
+    """The page's files are written, its commands typed in, and their outputs are those on the page."""
+    with terminal(tmp_path) as screen:
+        screen.follow((DOCS / name).read_text())
+
+    assert screen.commands_run
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_every_example_is_python(page: Path) -> None:
+    """Each Python block compiles."""
+    for block in blocks(page.read_text()):
+        if block.language == "python":
+            compile(block.text, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_page_of_errors_lists_each_error_as_it_is() -> None:
+    """docs/errors.md has one line for every error that users can import, with its true defaults."""
+    rows = re.findall(r"^\| `(\w+)` \| (yes|no|depends) \| `(\w+)` \|", (DOCS / "errors.md").read_text(), re.MULTILINE)
+    documented = {name: (retryable, outcome) for name, retryable, outcome in rows}
+    exported = {
+        name: value
+        for name, value in vars(errors).items()
+        if name in errors.__all__ and isinstance(value, type) and issubclass(value, errors.DurableError)
+    }
+
+    assert documented.keys() == exported.keys() - {"DurableError"}
+    assert {name: outcome for name, (_, outcome) in documented.items()} == {
+        name: exported[name].default_outcome for name in documented
+    }
+    assert {name: retryable == "yes" for name, (retryable, _) in documented.items()} == {
+        name: exported[name].default_retryable for name in documented
+    }

@@ -1,0 +1,40 @@
+"""The benchmarks run from end to end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m durable_bench` with these arguments, to its end."""
+    command = [sys.executable, "-m", "durable_bench", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+@pytest.mark.processes
+@pytest.mark.postgres
+def test_a_short_run_measures_and_verifies_each_scenario_on_each_store(tmp_path: Path) -> None:
+    """All scenarios on SQLite and PostgreSQL, with every acknowledged increment found afterwards."""
+    path = tmp_path / "result.json"
+
+    done = bench("--repetitions", "1", "--seconds", "0.2", "--in-flight", "16", "--json", str(path))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = {(one["scenario"], one["store"]): one for one in json.loads(path.read_text())["measurements"]}
+    assert measured.keys() == {
+        (scenario, store) for scenario in ("spread", "hot", "reads", "alone") for store in ("sqlite", "postgres")
+    }
+    assert all(one["verified_calls"] > 0 for (scenario, _), one in measured.items() if scenario != "reads")
+
+
+def test_an_unknown_scenario_is_refused_with_those_that_there_are() -> None:
+    """Exit code 2, and the names."""
+    done = bench("sprad")
+
+    assert done.returncode == 2
+    assert "there is no scenario 'sprad'; there are spread, hot, reads, alone" in done.stderr

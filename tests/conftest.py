@@ -1,0 +1,52 @@
+"""What the whole suite shares: a real PostgreSQL for those who ask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.support import postgres
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The main process makes what all workers share."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        postgres.begin_session()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """... and stops what they started."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        postgres.end_session()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses a server of PostgreSQL bears its mark."""
+    for item in items:
+        if isinstance(item, pytest.Function) and any(name.startswith("postgres_") for name in item.fixturenames):
+            item.add_marker("postgres")
+
+
+@pytest.fixture
+def postgres_dsn() -> Iterator[str]:
+    """The URL of a fresh database with the engine's tables in it."""
+    with postgres.fresh_database(is_migrated=True) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_empty_dsn() -> Iterator[str]:
+    """The URL of a fresh database with nothing in it."""
+    with postgres.fresh_database(is_migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[postgres.PostgresServer]:
+    """A running server that the test may stop, crash and start again: .url, .stop("immediate"), .start()."""
+    server = postgres.private_server(f"private-{uuid4().hex[:8]}").start()
+    yield server
+    server.remove()
