@@ -6,11 +6,12 @@ import asyncio
 import statistics
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import cycle
 from math import ceil
 
+from durable_bench.cpu import cpu_seconds
 from durable_bench.objects import Counter
 from durable_bench.scenarios import Scenario, get
 from durable_engine import Engine
@@ -49,6 +50,10 @@ class Repetition:
     calls: int
     seconds: float
     latency: Latency
+    client_us: float
+    """Processor time of the client for each call, in microseconds."""
+    shards_us: float
+    """The same of the shard processes, their threads included, but not of PostgreSQL."""
 
     @property
     def per_second(self) -> float:
@@ -69,7 +74,7 @@ class Measurement:
     @property
     def per_second(self) -> float:
         """Median over the repetitions."""
-        return statistics.median(repetition.per_second for repetition in self.repetitions)
+        return self.median(lambda repetition: repetition.per_second)
 
     @property
     def spread(self) -> float:
@@ -77,10 +82,9 @@ class Measurement:
         rates = [repetition.per_second for repetition in self.repetitions]
         return (max(rates) - min(rates)) / self.per_second
 
-    def median_ms(self, percentile: str) -> float:
-        """Median over the repetitions of one of the percentiles of `Latency`."""
-        values: list[float] = [getattr(repetition.latency, percentile) for repetition in self.repetitions]
-        return statistics.median(values)
+    def median(self, of: Callable[[Repetition], float]) -> float:
+        """Median over the repetitions of any figure."""
+        return statistics.median(map(of, self.repetitions))
 
 
 class LostIncrement(AssertionError):
@@ -93,8 +97,9 @@ async def measure(
     """Warm up for half a repetition, measure `repetitions` times, and verify what was acknowledged."""
     counters = [engine.at(Counter, object_id) for object_id in scenario.ids()]
     before = await _total(counters)
-    warm_up = await drive(counters, scenario, in_flight, seconds / 2)
-    measured = [await drive(counters, scenario, in_flight, seconds) for _ in range(repetitions)]
+    shards = [shard.pid for shard in (await engine.statistics()).shards]
+    warm_up = await drive(counters, scenario, in_flight, seconds / 2, shards)
+    measured = [await drive(counters, scenario, in_flight, seconds, shards) for _ in range(repetitions)]
     acknowledged = sum(repetition.calls for repetition in (warm_up, *measured)) if scenario.writes else 0
     found = await _total(counters) - before
     if found != acknowledged:
@@ -102,10 +107,13 @@ async def measure(
     return Measurement(scenario, store, in_flight, measured, acknowledged)
 
 
-async def drive(counters: list[Counter], scenario: Scenario, in_flight: int, seconds: float) -> Repetition:
-    """`in_flight` callers take turns over the objects until the time is over."""
+async def drive(
+    counters: list[Counter], scenario: Scenario, in_flight: int, seconds: float, shards: list[int]
+) -> Repetition:
+    """`in_flight` callers take turns over the objects until the time is over; `shards` are process ids."""
     waiting, operation, clock = cycle(counters), scenario.operation, time.perf_counter
     latencies = array("d")
+    cpu_client, cpu_shards = time.process_time(), cpu_seconds(shards)
     begun = clock()
     end = begun + seconds
 
@@ -121,7 +129,10 @@ async def drive(counters: list[Counter], scenario: Scenario, in_flight: int, sec
         for _ in range(in_flight):
             callers.create_task(caller())
     elapsed = clock() - begun
-    return Repetition(len(latencies), elapsed, Latency.of(latencies))
+    calls = len(latencies)
+    client_us = (time.process_time() - cpu_client) / calls * 1e6
+    shards_us = (cpu_seconds(shards) - cpu_shards) / calls * 1e6
+    return Repetition(calls, elapsed, Latency.of(latencies), client_us, shards_us)
 
 
 async def _total(counters: list[Counter]) -> int:

@@ -12,6 +12,8 @@ from pathlib import Path
 from durable_engine import Engine, Unavailable
 
 START_SECONDS = 30.0
+POLL_SECONDS = 0.5
+"""How often to look whether the process is still there."""
 
 
 @asynccontextmanager
@@ -47,10 +49,10 @@ async def _until_it_answers(process: Process, bind: str, log: Path) -> None:
     async with asyncio.timeout(START_SECONDS):
         while process.returncode is None:
             try:
-                async with Engine.connect(bind) as engine:
+                async with Engine.connect(bind, timeout=POLL_SECONDS) as engine:
                     await engine.statistics()
                     return
             except Unavailable:
-                await asyncio.sleep(0.05)
+                continue
     text = await asyncio.to_thread(log.read_text)
     raise RuntimeError(f"the server stopped with exit code {process.returncode}:\n{text}")

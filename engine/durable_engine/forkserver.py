@@ -105,6 +105,11 @@ class ForkServer:
         """Ask for a shard; the answer is a Forked or a ForkFailed event. Raises OSError when it is gone."""
         socket.send_fds(self._link, [encode(Fork(config))], [control.fileno(), dump], socket.MSG_NOSIGNAL)
 
+    def kill(self) -> None:
+        """End it now; `on_lost` follows."""
+        if self._link.fileno() >= 0:
+            os.kill(self.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """Let go of the fork server: it ends, and all that is left of its shards ends with it."""
         if self._link.fileno() < 0:

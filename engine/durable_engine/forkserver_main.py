@@ -27,7 +27,7 @@ import msgspec
 
 from durable_shards.board import Boards
 from durable_shards.control import Inheritance, ShardConfig
-from durable_shards.lifeline import die_with_parent
+from durable_shards.lifeline import die_with_parent, name_process
 
 _log = logging.getLogger("durable_engine.forkserver")
 
@@ -102,6 +102,7 @@ def main(link: socket.socket, boards: Boards, supervisor_pid: int) -> NoReturn:
     status = 1
     try:
         die_with_parent(supervisor_pid)
+        name_process("durable-fork")
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the supervisor decides when we end

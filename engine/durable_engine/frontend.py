@@ -75,7 +75,6 @@ class Frontend:
         self._create_future = loop.create_future
         self._greeter: asyncio.TimerHandle | None = None
         self._welcomed: asyncio.Future[None] = loop.create_future()
-        self._control_up = False
         try:
             self._control = DealerTransport(
                 url,
@@ -83,8 +82,8 @@ class Frontend:
                 loop,
                 context=self.context,
                 on_connected=self._on_control_up,
-                on_disconnected=self._on_control_down,
-                on_writable=self._on_control_up,
+                on_disconnected=lambda: self._asker.lost(),
+                on_writable=lambda: self._asker.flush(),
             )
         except ValueError:
             self.context.term()
@@ -258,23 +257,18 @@ class Frontend:
     def _greet(self) -> None:
         """The heartbeat, by a timer that arms itself."""
         self._hello(known=self.routes.version)
-        waiting = not self._control_up or not self._welcomed.done()
+        waiting = not self._control.connected or not self._welcomed.done()
         self._greeter = self.loop.call_later(GREETING_SECONDS if waiting else HELLO_SECONDS, self._greet)
 
     def _hello(self, known: int) -> None:
-        if not self._control_up or self.closed:
+        if not self._control.connected or self.closed:
             return
         acknowledged = {shard: (link.epoch, link.seq) for shard, link in self._links.items() if link.epoch}
         self._control.send(wire.pack(wire.HELLO, wire.Hello(self.routes.server, known, acknowledged)))
 
     def _on_control_up(self) -> None:
-        self._control_up = True
         self._hello(known=0)
         self._asker.flush()
-
-    def _on_control_down(self) -> None:
-        self._control_up = False
-        self._asker.lost()
 
     def _on_control(self, message: bytes) -> None:
         try:

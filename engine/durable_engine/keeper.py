@@ -104,6 +104,7 @@ class ShardKeeper:
         self._next_ask = 0
         self._started_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.Task[None] | None = None
 
     # What the supervisor asks for.
 
@@ -216,7 +217,7 @@ class ShardKeeper:
             return
         verdict = self._watchdog.judge(self._board.heartbeat_ms(), now_ms)
         if verdict is not Verdict.FINE:
-            self._loop.create_task(self._stalled(verdict))
+            self._stall = self._loop.create_task(self._stalled(verdict))
             self._condemned = verdict is Verdict.KILL
 
     def route(self) -> ShardRoute:

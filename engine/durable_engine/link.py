@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 RETIRE_SECONDS: Final = 1.0
 """How long replies of a shard that was replaced are waited for while its connection still stands."""
+RECONNECT_SECONDS: Final = 0.25
+"""Longer than it takes to hear that a connection broke: what ZeroMQ still holds then is thrown away, since
+delivered by a new connection it would overtake the calls that were lost with the old one."""
 UNBLOCK_SECONDS_MIN: Final = 0.01
 UNBLOCK_SECONDS_MAX: Final = 0.5
 
@@ -43,7 +46,6 @@ class Link:
         self.epoch = 0
         """Highest epoch this shard ever answered with, and the highest commit of that epoch."""
         self.seq = 0
-        self.connected = False
         self.has_one_way = False
         self._frontend = frontend
         self._loop = frontend.loop
@@ -90,7 +92,8 @@ class Link:
     @property
     def held(self) -> bool:
         """Whether new calls have to wait."""
-        return self._blocked or self._transport is None or self._route != self._wanted
+        transport = self._transport
+        return self._blocked or self._route != self._wanted or transport is None or not transport.connected
 
     def _reconnect(self) -> None:
         """Leave the connection, if any, and open one to the route that the table wants."""
@@ -98,7 +101,6 @@ class Link:
         if self._transport is not None:
             self._transport.close()
             self._transport = None
-        self.connected = False
         self._stale = True
         self._blocked = False
         self._route = self._wanted
@@ -108,23 +110,16 @@ class Link:
                 self._on_message,
                 self._loop,
                 context=self._frontend.context,
-                on_connected=self._on_connected,
-                on_disconnected=self._on_disconnected,
+                on_connected=self._frontend.flush_soon,
+                on_disconnected=self._lost,
                 on_writable=self._frontend.flush_soon,
+                reconnect_seconds=RECONNECT_SECONDS,
             )
 
     def _cancel_retirement(self) -> None:
         if self._retire is not None:
             self._retire.cancel()
             self._retire = None
-
-    def _on_connected(self) -> None:
-        self.connected = True
-        self._frontend.flush_soon()
-
-    def _on_disconnected(self) -> None:
-        if self.connected:  # else a vain attempt, and ZeroMQ goes on trying
-            self._lost()
 
     def _lost(self) -> None:
         """The connection broke or is given up: settle what was in it, and open another."""
@@ -177,7 +172,7 @@ class Link:
         return earliest
 
     def _never_sent(self, call: Pending) -> DurableError:
-        if self.connected and not self.held:
+        if not self.held:
             return CallTimeout(f"{call} was not sent within its timeout; nothing was run", outcome="not_applied")
         where = f"at {self._wanted.endpoint}" if self._wanted is not None else "which is not up"
         return Unavailable(
@@ -188,11 +183,11 @@ class Link:
     # Sending.
 
     def _send(self, message: bytes) -> bool:
-        return self._transport is not None and self.connected and self._transport.send(message)
+        return self._transport is not None and self._transport.send(message)
 
     def flush(self) -> None:
         """Send all calls made since the last flush, packed."""
-        if self.held or not self.connected:
+        if self.held:
             self._stale = True
             return
         if self._stale:

@@ -23,6 +23,7 @@ class Failure(Exception):
         self,
         message: str,
         *,
+        shown: str = "",
         hint: str = "",
         exit_code: int = EXIT_FAILED,
         kind: str = "Refused",
@@ -30,6 +31,8 @@ class Failure(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.shown = shown or message
+        """The message as text for people."""
         self.hint = hint
         self.exit_code = exit_code
         self.kind = kind
@@ -72,7 +75,7 @@ class Output:
             click.echo(encode_json({"error": error}), err=True)
             return
         # An error is one line, whatever text it carries.
-        message = " ".join(failure.message.split())
+        message = " ".join(failure.shown.split())
         click.echo(click.style("error:", fg="red", bold=True) + f" {message}", err=True, color=self.color)
         if failure.hint:
             click.echo(click.style("hint:", fg="cyan") + f" {failure.hint}", err=True, color=self.color)

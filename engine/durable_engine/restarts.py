@@ -1,8 +1,8 @@
 """When a shard that died is started again: at once the first time, then ever later, until it stays up.
 
-Only deaths in quick succession make it wait: each second of service takes one of them off the record, and a stable
-minute all. So a shard that cannot start soon waits five seconds between attempts, and one that is killed every few
-seconds is back at once every time.
+Only deaths in quick succession make it wait: every quarter of a second of service takes one of them off the record,
+and a stable minute all. So a shard that cannot start soon waits five seconds between attempts, and one that is
+killed every other second is back at once every time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ FIRST_DELAY_SECONDS = 0.05
 DELAY_SECONDS_MAX = 5.0
 STABLE_SECONDS = 60.0
 """A shard that stayed up this long starts with a clean record."""
+FORGIVEN_SECONDS = 0.25
+"""Of service, for which one death is taken off the record."""
 FAILING_AFTER = 5
 """Deaths in a row from which on a shard is shown as failing."""
 
@@ -33,7 +35,9 @@ class Restarts:
     def died(self, now: float) -> float:
         """The shard is gone unasked; seconds to wait before the next start."""
         up_seconds = now - self._up_since if self._up_since is not None else 0.0
-        self.in_a_row = 0 if up_seconds >= STABLE_SECONDS else max(0, self.in_a_row - int(up_seconds))
+        self.in_a_row = (
+            0 if up_seconds >= STABLE_SECONDS else max(0, self.in_a_row - int(up_seconds / FORGIVEN_SECONDS))
+        )
         self._up_since = None
         self.total += 1
         self.in_a_row += 1

@@ -32,14 +32,20 @@ class Duration(click.ParamType):  # type: ignore[type-arg] # generic since click
 
     name = "duration"
 
+    def __init__(self, *, zero: bool = True) -> None:
+        self._zero = zero
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Read what was typed; a `timedelta` passes."""
         if isinstance(value, timedelta):
             return value
         try:
-            return parse_duration(value)
+            duration = parse_duration(value)
         except ValueError as problem:
             self.fail(str(problem), param, ctx)
+        if not duration and not self._zero:
+            self.fail(f"{value!r} must be longer than nothing", param, ctx)
+        return duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ _ALL: Final = (
     Setting(
         "stall_timeout",
         "A shard whose event loop is stuck for this long is killed, and started again.",
-        Duration(),
+        Duration(zero=False),
         default="3s",
         metavar="DURATION",
     ),
@@ -151,7 +157,7 @@ _ALL: Final = (
     ),
     # What a command talks to, and how.
     Setting("connect", "Address of the running server.", default=DEFAULT_ADDRESS, metavar="URL"),
-    Setting("timeout", "How long to wait for an answer.", Duration(), default="5s", metavar="DURATION"),
+    Setting("timeout", "How long to wait for an answer.", Duration(zero=False), default="5s", metavar="DURATION"),
     Setting("prefix", "Tenant.", default="", metavar="NAME"),
     Setting("json", "Print JSON, errors too.", click.BOOL, default=False, parameter="as_json"),
     Setting("yes", "Do not ask.", click.BOOL, default=False, parameter="confirmed"),
@@ -178,7 +184,6 @@ def setting(name: str, **overrides: Any) -> Decorator:
     declared = SETTINGS[name]
     options: dict[str, Any] = {
         "type": declared.type,
-        "default": declared.default,
         "help": declared.help,
         "envvar": declared.envvar,
         "show_envvar": True,
@@ -186,7 +191,9 @@ def setting(name: str, **overrides: Any) -> Decorator:
         "metavar": declared.metavar,
     }
     if declared.multiple:
-        options |= {"multiple": True, "default": None}
+        options["multiple"] = True
+    elif declared.default is not None:
+        options["default"] = declared.default
     if declared.type is click.BOOL:
         options["is_flag"] = True
     return click.option(declared.option, declared.key, **(options | overrides))

@@ -18,10 +18,11 @@ import msgspec
 import uvloop
 
 from durable_engine.forkserver import ForkServer, ObjectsFailedToLoad
-from durable_engine.supervisor import SHARD_MAIN, Supervisor, load_of
+from durable_engine.supervisor import Supervisor, load_of
 from durable_engine.supervisor_config import SupervisorConfig
 from durable_shards.board import Boards
 from durable_shards.errors import error_to_wire
+from durable_shards.lifeline import name_process
 from durable_shards.logs import configure_logging
 from durable_storage.errors import DurableError, Fenced
 
@@ -42,7 +43,6 @@ def run_supervisor(
     on_error: OnError | None = None,
     *,
     parent_fd: int | None = None,
-    shard_main: str = SHARD_MAIN,
 ) -> int:
     """Serve until SIGTERM or SIGINT; the exit code: 0 stopped as asked, 130 by SIGINT, 1 failed or fenced off.
 
@@ -51,14 +51,13 @@ def run_supervisor(
     main thread.
     """
     configure_logging("supervisor", config.log_level)
-    boards = Boards(config.shards)
-    fork_server = ForkServer.start(boards, load_of(config, shard_main))
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            interrupted = runner.run(_serve(config, fork_server, boards, on_ready or _say_ready, parent_fd))
+        interrupted = _run(config, on_ready or _ignore, parent_fd)
     except ObjectsFailedToLoad as error:
-        problem = DurableError(f"the objects cannot be imported: {error}")
-        _report(problem, error.traceback, on_error)
+        # A declaration that is refused says what is wrong with it; for all else the stack is needed.
+        declaration = str(error).startswith("DefinitionError: ")
+        problem = DurableError(f"the objects cannot be imported: {str(error).removeprefix('DefinitionError: ')}")
+        _report(problem, "" if declaration else error.traceback, on_error)
         return EXIT_FAILED
     except DurableError as error:
         _report(error, "", on_error)
@@ -67,9 +66,19 @@ def run_supervisor(
         problem = DurableError(f"the supervisor failed: {type(error).__name__}: {error}")
         _report(problem, traceback.format_exc(), on_error)
         return EXIT_FAILED
+    return EXIT_INTERRUPTED if interrupted else EXIT_DONE
+
+
+def _run(config: SupervisorConfig, on_ready: OnReady, parent_fd: int | None) -> bool:
+    load = load_of(config)
+    name_process("durable-engine")
+    boards = Boards(config.shards)
+    fork_server = ForkServer.start(boards, load)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(config, fork_server, boards, on_ready, parent_fd))
     finally:
         fork_server.close()
-    return EXIT_INTERRUPTED if interrupted else EXIT_DONE
 
 
 def supervise_main(_: Sequence[str] = ()) -> int:
@@ -151,5 +160,5 @@ def _report(error: DurableError, stack: str, on_error: OnError | None) -> None:
         on_error(error)
 
 
-def _say_ready(endpoint: str) -> None:
-    _log.info("ready at %s", endpoint)
+def _ignore(_: str) -> None:
+    """The log says where the server is."""

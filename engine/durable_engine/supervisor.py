@@ -27,12 +27,12 @@ from durable_engine.release import RELEASE
 from durable_engine.restarts import Restarts
 from durable_engine.strikes import Strikes
 from durable_engine.supervisor_config import SupervisorConfig
-from durable_engine.watchdog import TICK_SECONDS, Watchdog
+from durable_engine.watchdog import TICK_SECONDS, Watchdog, is_stopped
 from durable_shards.board import BoardReader, Boards, monotonic_ms
 from durable_shards.control import Failed, Park, Routes, ShardConfig
 from durable_shards.errors import error_from_wire
 from durable_shards.wire import RoutingTable
-from durable_storage.errors import DurableError, Fenced, Unavailable
+from durable_storage.errors import DurableError, Fenced
 from durable_storage.lease import Control, Holder
 from durable_storage.limits import PARTITIONS
 from durable_storage.urls import kind_of, open_control
@@ -52,9 +52,9 @@ _DRIVERS: Final = {
 }
 
 
-def load_of(config: SupervisorConfig, shard_main: str = SHARD_MAIN) -> Load:
+def load_of(config: SupervisorConfig) -> Load:
     """What the fork server imports."""
-    return Load(config.objects, config.path, shard_main, _DRIVERS[kind_of(config.store)])
+    return Load(config.objects, config.path, SHARD_MAIN, _DRIVERS[kind_of(config.store)])
 
 
 class Supervisor:
@@ -69,6 +69,7 @@ class Supervisor:
         self.strikes: Strikes = Strikes(config.strikes_max, config.strikes_window)
         self._fork_server = fork_server
         self._fork_server_restarts = Restarts()
+        self._fork_server_ran_ms = monotonic_ms()
         self._boards = boards
         self._control: Control | None = None
         self._term = 0
@@ -305,7 +306,17 @@ class Supervisor:
     def _in_background(self, work: Any) -> None:
         task = self._loop.create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._background_ended)
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        """A supervisor that no longer watches or renews is worse than none: it stops, and says why."""
+        self._background.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        _log.error("a part of the supervisor failed: stopping", exc_info=error)
+        if self._failure is None:
+            self._failure = DurableError(f"the supervisor failed: {type(error).__name__}: {error}")
+        self._stopping.set()
 
     async def _watch(self) -> None:
         while True:
@@ -313,6 +324,15 @@ class Supervisor:
             now_ms = monotonic_ms()
             for keeper in self.keepers:
                 keeper.look(now_ms)
+            self._look_at_fork_server(now_ms)
+
+    def _look_at_fork_server(self, now_ms: int) -> None:
+        """It runs nobody's code, so nothing but a signal can hold it up; but then no shard would be restarted."""
+        if not is_stopped(self._fork_server.pid):
+            self._fork_server_ran_ms = now_ms
+        elif now_ms - self._fork_server_ran_ms > self.config.stall_timeout * 1000:
+            _log.error("the fork server has been stopped by a signal: killed")
+            self._fork_server.kill()
 
     async def _renew(self) -> None:
         while True:
@@ -327,7 +347,7 @@ class Supervisor:
             _log.error("another supervisor took this store over: stopping. %s", error.message)
             self._failure = error
             self._stopping.set()
-        except Unavailable as error:
+        except DurableError as error:
             _log.warning("the lease of the store could not be renewed: %s", error.message)
 
     async def _release_store(self) -> None:

@@ -15,6 +15,8 @@ from durable_engine import Engine, Unavailable
 OBJECTS = Path(__file__).with_name("objects.py")
 PORT = 7400
 START_SECONDS = 30.0
+POLL_SECONDS = 0.5
+"""How often to look whether the process is still there."""
 
 
 @asynccontextmanager
@@ -41,11 +43,11 @@ async def _until_it_answers(process: Process, url: str, log: Path) -> None:
     async with asyncio.timeout(START_SECONDS):
         while process.returncode is None:
             try:
-                async with Engine.connect(url) as engine:
+                async with Engine.connect(url, timeout=POLL_SECONDS) as engine:
                     await engine.statistics()
                     return
             except Unavailable:
-                await asyncio.sleep(0.05)
+                continue
     raise SystemExit(f"the server stopped with exit code {process.returncode}, see {log}")
 
 

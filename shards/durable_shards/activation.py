@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from durable_shards.alarms import AlarmBook
+from durable_storage.address import Address, partition_of
 from durable_storage.store import AlarmRow, Change, ResultRow
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from durable_shards.object import DurableObject
     from durable_shards.suspended import SuspendedTurn
     from durable_shards.wire import Call
-    from durable_storage.address import Address
 
 NO_ALARMS: dict[str, AlarmRow] = {}
 """Shared by all objects without alarms; never mutated."""
+Durable = tuple[bytes | None, int, dict[str, AlarmRow]]
+"""State, version and alarms as the store holds them."""
 
 
 class Activation:
@@ -48,6 +50,7 @@ class Activation:
         "label",
         "last_used",
         "newest",
+        "partition",
         "paused",
         "queue",
         "sends",
@@ -60,6 +63,7 @@ class Activation:
     def __init__(self, address: Address, table: ClassTable) -> None:
         self.address = address
         self.table = table
+        self.partition = partition_of(*address)
         self.label = b""
         self.instance: DurableObject | None = None
         self.state: bytes | None = None
@@ -67,7 +71,7 @@ class Activation:
         self.version = 0
         """0 while nothing was ever stored."""
         self.alarms_now = NO_ALARMS
-        self.durable: tuple[bytes | None, int, dict[str, AlarmRow]] = (None, 0, NO_ALARMS)
+        self.durable: Durable = (None, 0, NO_ALARMS)
         self.entry: PendingEntry | None = None
         """Gathering: the next commit takes it."""
         self.newest: PendingEntry | None = None
@@ -152,7 +156,7 @@ class Activation:
 
     def _forget_keys(self, entry: PendingEntry) -> None:
         if self.keys is not None:
-            for row in entry.results:
+            for row in entry.results or ():
                 self.keys.pop(row.key, None)
 
 
@@ -186,36 +190,50 @@ class PendingEntry:
         self.cancelled = False
         self.outputs: list[tuple[Call, Any]] = []
         """In the order of the turns. A DurableError in the second place is a reply that says so."""
-        self.results: list[ResultRow] = []
-        self.alarms_set: dict[str, AlarmRow] = {}
-        self.alarms_cleared: set[str] = set()
         self.writes_state = False
         self.delete = False
-        self.snapshot: tuple[bytes | None, int, dict[str, AlarmRow]] | None = None
+        self.results: list[ResultRow] | None = None
+        self.alarms_set: dict[str, AlarmRow] | None = None
+        self.alarms_cleared: set[str] | None = None
+        self.snapshot: Durable | None = None
 
     def change(self) -> Change:
         act = self.activation
         act.entry = None
         self.snapshot = (act.state, act.version, act.alarms_now)
-        return Change(
-            act.address,
-            act.table.partition_of(act),
-            state=act.state if self.writes_state else None,
-            version=act.version,
-            alarms_set=list(self.alarms_set.values()),
-            alarms_cleared=list(self.alarms_cleared),
-            results=self.results,
-            delete=self.delete,
-        )
+        state = act.state if self.writes_state else None
+        change = Change(act.address, act.partition, state=state, version=act.version)
+        if self.results is not None:
+            change.results = self.results
+        if self.delete:
+            change.delete = True
+        if self.alarms_set is not None and self.alarms_cleared is not None:
+            change.alarms_set = list(self.alarms_set.values())
+            change.alarms_cleared = list(self.alarms_cleared)
+        return change
+
+    def keep_result(self, row: ResultRow) -> None:
+        """Store the result of a turn that carried an idempotency key."""
+        if self.results is None:
+            self.results = []
+        self.results.append(row)
 
     def fold_alarms(self, book: AlarmBook) -> None:
         """Take a turn's alarm changes over; the last word on each name wins."""
+        if self.alarms_set is None or self.alarms_cleared is None:
+            self.alarms_set, self.alarms_cleared = {}, set()
         for name in book.cleared:
             self.alarms_set.pop(name, None)
             self.alarms_cleared.add(name)
         for name, row in book.set.items():
             self.alarms_cleared.discard(name)
             self.alarms_set[name] = row
+
+    def remove_object(self) -> None:
+        """Delete the object; what was gathered for it before goes with it."""
+        self.delete = True
+        self.writes_state = False
+        self.alarms_set = self.alarms_cleared = None
 
     def committed(self) -> None:
         act = self.activation

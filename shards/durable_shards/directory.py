@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from durable_shards.activation import Activation
-from durable_storage.address import Address, partition_of
+from durable_storage.address import Address
 from durable_storage.store import AlarmRow
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ class ClassTable:
         self.live: dict[str, Activation] = {}
         self.asleep: dict[str, Hibernated] = {}
         """In the order in which they fell asleep: the first is the longest idle."""
-
-    def partition_of(self, act: Activation) -> int:
-        return partition_of(self.prefix, self.spec.name, act.address.object_id)
 
     def add(self, object_id: str, now: float) -> Activation:
         """A new activation with nothing in it."""

@@ -93,17 +93,16 @@ def collect(cls: type, inherited: list[Fields], scope: Scope) -> Fields:
     annotations = inspect.get_annotations(cls)
     _check_unannotated(cls, annotations, stored)
     for name, annotation in annotations.items():
+        if name.startswith("_"):
+            if "ClassVar" not in str(annotation) and (default := _default(cls, name, annotation)) is not None:
+                scratch[name] = default
+            continue
         hint = _resolved(cls, name, annotation, scope)
-        if get_origin(hint) is ClassVar or hint is ClassVar or hint is dataclasses.KW_ONLY:
+        if get_origin(hint) is ClassVar or hint is ClassVar:
             continue
         default = _default(cls, name, hint)
-        if not name.startswith("_"):
-            _check_field(cls, name, hint, default)
-            stored[name] = FieldSpec(name, hint, default)
-            continue
-        if default is not None:
-            scratch[name] = default
-        _keep_out_of_constructor(cls, name, default)
+        _check_field(cls, name, hint, default)
+        stored[name] = FieldSpec(name, hint, default)
     return Fields(stored, scratch)
 
 
@@ -219,12 +218,3 @@ def _check_unannotated(cls: type, annotations: Mapping[str, Any], inherited: Map
             right = f"{name}: {kind}[...] = field(default_factory={kind})"
             advice = f"write {right}, or {name}: ClassVar[...] = ... for a constant"
             raise DefinitionError(f"{where} has no annotation, so all objects would share it; {advice}")
-
-
-def _keep_out_of_constructor(cls: type, name: str, default: Default | None) -> None:
-    given: dict[str, Any] = {}
-    if default is not None and default.factory is not None:
-        given["default_factory"] = default.factory
-    elif default is not None:
-        given["default"] = default.value
-    setattr(cls, name, dataclasses.field(init=False, repr=False, **given))

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, cast, dataclass_transform, overload
 
 from durable_shards.alarms import AlarmBook, ObjectAlarms
 from durable_shards.errors import DefinitionError, EngineClosed
@@ -14,10 +14,52 @@ from durable_shards.fields import Scope, field
 from durable_shards.spec import SPEC, ClassSpec, claim_name, compile_class, spec_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from datetime import timedelta
+
+    from durable_shards.handler import Handler
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T", bound="DurableObject")
 
 CONTEXT = "_durable"
 """Attribute of an instance that the engine serves: its Context. Absent in unit tests."""
+
+
+class Caller(Protocol):
+    """`self.engine`: calls to other objects, as of any caller, that leave through this object's output gate."""
+
+    def at(
+        self, cls: type[T], object_id: str, *, prefix: str | None = None, timeout: float | timedelta | None = None
+    ) -> T:
+        """A typed reference: `await self.engine.at(Cart, "7").add(sku)`."""
+
+    @overload
+    def call(self, handler: Handler[P, R], object_id: str, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]: ...
+    @overload
+    def call(
+        self, handler: Handler[..., R], object_id: str, /, *args: Any, timeout: float | timedelta, **options: Any
+    ) -> Awaitable[R]: ...
+    @overload
+    def call(
+        self, handler: Handler[..., R], object_id: str, /, *args: Any, prefix: str, **options: Any
+    ) -> Awaitable[R]: ...
+    @overload
+    def call(
+        self, handler: Handler[..., R], object_id: str, /, *args: Any, idempotency_key: str, **options: Any
+    ) -> Awaitable[R]: ...
+    def call(self, handler: Handler[..., Any], object_id: str, /, *args: Any, **options: Any) -> Awaitable[Any]:
+        """The same by handler; `prefix`, `timeout` and `idempotency_key` are options."""
+
+    def call_by_name(
+        self, object_type: str, object_id: str, handler: str, args: list[Any] | None = None,
+        kwargs: dict[str, Any] | None = None, **options: Any,
+    ) -> Awaitable[Any]:  # fmt: skip
+        """The same by strings; the result is plain values."""
+
+    def send(self, handler: Handler[..., Any], object_id: str, *args: Any, **kwargs: Any) -> None:
+        """A call one way, which leaves when this turn is durable, and never if it is undone."""
 
 
 class Context(Protocol):
@@ -32,7 +74,7 @@ class Context(Protocol):
         """The alarms, as the running turn sees them."""
 
     @property
-    def engine(self) -> Any:
+    def engine(self) -> Caller:
         """Calls other objects."""
 
     def now(self) -> datetime:
@@ -103,6 +145,10 @@ class DurableObject:
             claim_name(spec)
             setattr(cls, SPEC, spec)
 
+    def __post_init__(self) -> None:
+        for name, default in spec_of(type(self)).scratch.items():
+            self.__dict__[name] = default.make()
+
     @property
     def id(self) -> str:
         """The object's id, a part of its address: read-only and never stored."""
@@ -126,7 +172,7 @@ class DurableObject:
         return cast("ObjectAlarms", attributes["_durable_alarms"])
 
     @property
-    def engine(self) -> Any:
+    def engine(self) -> Caller:
         """The way to other objects: `await self.engine.at(Other, "id").do()`. Raises EngineClosed without an engine."""
         context = self._context()
         if context is None:
@@ -143,16 +189,21 @@ class DurableObject:
 def _make_dataclass(cls: type[DurableObject], spec: ClassSpec) -> None:
     """Give the class its constructor, and orjson its mark. Defaults are those of the codec: what a reload gives."""
     annotations = inspect.get_annotations(cls)
-    for name in spec.fields.keys() & annotations.keys():
-        default = spec.codec.defaults[name]
+    for name in annotations:
         declared = vars(cls).get(name)
-        if default.factory is None and isinstance(declared, dataclasses.Field):
-            declared.default = default.value
-        elif default.factory is None:
-            setattr(cls, name, default.value)
+        default = spec.codec.defaults.get(name) or spec.scratch.get(name)
+        if default is not None and default.factory is None:
+            if name in spec.fields and isinstance(declared, dataclasses.Field):
+                declared.default = default.value
+            else:
+                setattr(cls, name, default.value)
+        elif isinstance(declared, dataclasses.Field) and name not in spec.fields:
+            delattr(cls, name)
     doc = cls.__doc__
+    cls.__annotations__ = {name: hint for name, hint in annotations.items() if not name.startswith("_")}
     try:
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
     except (TypeError, ValueError) as error:
         raise DefinitionError(f"{cls.__name__}: {error}") from None
+    cls.__annotations__ = annotations
     cls.__doc__ = doc

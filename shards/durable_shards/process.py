@@ -41,6 +41,7 @@ from durable_shards.control import (
     Unparked,
 )
 from durable_shards.errors import error_to_wire
+from durable_shards.lifeline import name_process
 from durable_shards.logs import configure_logging
 from durable_shards.server import ShardServer
 from durable_shards.shard import Shard, ShardSettings
@@ -78,6 +79,7 @@ MakeCaller = Callable[[ShardConfig, asyncio.AbstractEventLoop], ObjectCaller]
 def main(inheritance: Inheritance, make_caller: MakeCaller) -> int:
     """Be a shard until drained, fenced or left alone; the exit code."""
     configure_logging(f"shard-{inheritance.config.shard}", inheritance.config.log_level)
+    name_process(f"durable-shard-{inheritance.config.shard}")
     faulthandler.enable(inheritance.dump)
     faulthandler.register(DUMP_SIGNAL, inheritance.dump)
     gc.set_threshold(*GC_THRESHOLDS)

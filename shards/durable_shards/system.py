@@ -77,11 +77,7 @@ def _where(shard: Shard, act: Activation, call: Call, _: Any) -> None:
 def _delete(shard: Shard, act: Activation, call: Call, _: Any) -> None:
     existed = bool(act.version or act.alarms_now)
     if existed:
-        entry = act.pending()
-        entry.delete = True
-        entry.writes_state = False
-        entry.alarms_set.clear()
-        entry.alarms_cleared.clear()
+        act.pending().remove_object()
         act.state, act.version, act.alarms_now = None, 0, NO_ALARMS
         act.instance = None
         act.evicting = True
@@ -184,7 +180,9 @@ async def _list(shard: Shard, arguments: dict[str, Any]) -> list[str]:
     except msgspec.ValidationError as error:
         raise InvalidArguments(f"list: {error}") from None
     if asked.object_type not in shard.registry.classes:
-        raise UnknownClass(f"no class {asked.object_type!r} is served here; known are: {shard.registry}")
+        raise UnknownClass(
+            f"no class {asked.object_type!r} is served here; known are: {', '.join(sorted(shard.registry.classes))}"
+        )
     problem = (asked.prefix and name_problem("prefix", asked.prefix)) or (asked.after and id_problem(asked.after))
     if problem or not 0 < asked.limit <= LIST_MAX:
         raise InvalidArguments(f"list: {problem or f'limit must be 1 to {LIST_MAX}'}")

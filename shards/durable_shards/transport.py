@@ -31,11 +31,10 @@ TRANSPORT_BYTES_MAX: Final = MESSAGE_BYTES_MAX + 1024 * 1024
 """Beyond this ZeroMQ cuts the connection without a word; up to MESSAGE_BYTES_MAX + 1 MiB the sender gets an answer."""
 DRAIN_SECONDS: Final = 0.01
 """How long one callback may read before timers and other descriptors get their turn."""
+RECONNECT_SECONDS: Final = 0.05
 
 _HEARTBEAT_MILLISECONDS: Final = 2_000
 _HEARTBEAT_TIMEOUT_MILLISECONDS: Final = 10_000
-_RECONNECT_MILLISECONDS: Final = 20
-_RECONNECT_MILLISECONDS_MAX: Final = 500
 # Plain ints: pyzmq's enums cost a conversion on every use.
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _EVENTS: Final = int(zmq.EVENTS)
@@ -55,7 +54,8 @@ class TransportStatistics:
     messages_sent: int
     bytes_sent: int
     refused_full: int
-    """Sends refused because the peer reads too slowly, or is not connected."""
+    """Sends refused because the peer reads too slowly."""
+    refused_unconnected: int
     refused_unreachable: int
     """Sends to a peer that is gone."""
     malformed: int
@@ -78,6 +78,7 @@ class _WatchedSocket:
         self.messages_sent = 0
         self.bytes_sent = 0
         self.refused_full = 0
+        self.refused_unconnected = 0
         self.refused_unreachable = 0
         self.malformed = 0
         self.faults = 0
@@ -134,6 +135,7 @@ class _WatchedSocket:
             self.messages_sent,
             self.bytes_sent,
             self.refused_full,
+            self.refused_unconnected,
             self.refused_unreachable,
             self.malformed,
             self.faults,
@@ -246,10 +248,14 @@ class PeerGone(Exception):
 class DealerTransport(_WatchedSocket):
     """The asking side: one DEALER socket with one connection.
 
-    Messages are accepted only while the connection stands, so that what `send` refused was certainly never
-    handed over. `on_connected` and `on_disconnected` come from the socket's monitor; everything that arrived before
-    a disconnect is handed to `on_message` first. ZeroMQ reconnects by itself; an owner that counts on what is in flight
-    closes the transport on a disconnect and opens another, since what was in the old connection is lost.
+    Messages are accepted only while the connection stands, as far as is known here. `on_connected` and
+    `on_disconnected` come from the socket's monitor; everything that arrived before a disconnect is handed to
+    `on_message` first. ZeroMQ reconnects by itself; an owner that counts on what is in flight closes the transport on a
+    disconnect and opens another, since what was in the old connection is lost. Raises ValueError for an endpoint that
+    is none.
+
+    ZMQ_IMMEDIATE, which promises to queue nothing without a connection, is not used: at a disconnect it
+    throws away what was received and not read yet, in half of the tries the last words of a server.
     """
 
     def __init__(
@@ -262,19 +268,20 @@ class DealerTransport(_WatchedSocket):
         on_connected: Callable[[], None],
         on_disconnected: Callable[[], None],
         on_writable: Callable[[], None],
+        reconnect_seconds: float = RECONNECT_SECONDS,
     ) -> None:
         socket = context.socket(zmq.DEALER)
         _configure(socket)
-        socket.set(zmq.IMMEDIATE, 1)
-        socket.set(zmq.RECONNECT_IVL, _RECONNECT_MILLISECONDS)
-        socket.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MILLISECONDS_MAX)
+        socket.set(zmq.RECONNECT_IVL, int(reconnect_seconds * 1000))
         super().__init__(socket, loop)
         self.endpoint = endpoint
+        self.connected = False
         self._on_message = on_message
         self._on_writable = on_writable
-        self._starved = False
-        self._monitor = _Monitor(socket, loop, on_connected, self._disconnected)
+        self._on_connected = on_connected
         self._on_disconnected = on_disconnected
+        self._starved = False
+        self._monitor = _Monitor(socket, loop, self._connection_stands, self._connection_broke)
         try:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -308,9 +315,15 @@ class DealerTransport(_WatchedSocket):
             self._starved = False
             self._on_writable()
 
-    def _disconnected(self) -> None:
+    def _connection_stands(self) -> None:
+        self.connected = True
+        self._on_connected()
+
+    def _connection_broke(self) -> None:
+        """Also told of vain attempts, which are ZeroMQ's own business."""
         self.read_all()
-        if not self._closed:
+        if self.connected and not self._closed:
+            self.connected = False
             self._on_disconnected()
 
     def read_all(self) -> None:
@@ -319,7 +332,13 @@ class DealerTransport(_WatchedSocket):
             pass
 
     def send(self, payload: bytes) -> bool:
-        """Hand a message over. False when it was not taken; `on_writable` is called when it is worth trying again."""
+        """Hand a message over. False when it was not taken.
+
+        Then `on_connected` or `on_writable` is called when it is worth trying again.
+        """
+        if not self.connected:
+            self.refused_unconnected += 1
+            return False
         try:
             self._socket.send(payload, _NOBLOCK)
         except zmq.Again:

@@ -129,7 +129,7 @@ class Turns:
                 entry.fold_alarms(book)
                 act.alarms_now = book.result()
             if keyed is not None:
-                entry.results.append(keyed)
+                entry.keep_result(keyed)
                 remember(act, keyed)
         act.book = None
         if act.sends is not None:

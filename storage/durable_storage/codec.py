@@ -14,7 +14,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import NoneType
 from typing import Any, NamedTuple
@@ -29,9 +29,6 @@ from durable_storage.values import Mismatch, Shape
 
 EXTRA = "_durable_extra"
 """Attribute that keeps stored fields the class does not declare: {name: msgspec.Raw}. They are written back."""
-
-_DEPTH_MAX = 254
-"""Of orjson. Deeper structures, and those that contain themselves, are refused."""
 
 
 class Default(NamedTuple):
@@ -112,7 +109,7 @@ class StateCodec:
         except Mismatch as problem:
             raise self._refused(problem.at(name)) from None
         except RecursionError:
-            raise self._refused(Mismatch("nested too deep, or contains itself").at(name)) from None
+            raise self._refused(Mismatch(_TOO_DEEP).at(name)) from None
         if not self._allowed.issuperset(attributes):
             self._allow(attributes)
         if self._compiler.converted:
@@ -142,7 +139,8 @@ class StateCodec:
         except Unsupported as error:
             raise Unsupported(f"field {name!r}: {error}") from None
         except (TypeError, NameError, AttributeError) as error:
-            raise Unsupported(f"field {name!r}: {_plainly(str(error))}. {_AMBIGUOUS}") from None
+            advice = f". {_AMBIGUOUS}" if "union" in str(error) else ""
+            raise Unsupported(f"field {name!r}: {_plainly(str(error))}{advice}") from None
         return shape
 
     def _default(self, name: str, default: Default | None) -> Default:
@@ -189,6 +187,7 @@ class StateCodec:
         raise PersistenceFailed(f"{self.owner}: the state cannot be stored: {error}") from None
 
 
+_TOO_DEEP = "nested too deep (orjson writes 254 levels), or contains itself"
 _NONE: frozenset[type] = frozenset()
 _PLAIN_FACTORIES = (list, dict, set, frozenset, tuple, str, bytes, int, float, bool)
 _AMBIGUOUS = "JSON could not tell such values apart when they are read; use separate fields, or tagged msgspec.Structs"
@@ -196,23 +195,15 @@ _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def hook(value: Any) -> Any:
-    """What orjson cannot write by itself, in the form that msgspec reads. Sets are written in one order always."""
-    kind = type(value)
-    if kind is bytes:
-        return b64encode(value).decode()
-    if kind is Decimal:
-        return str(value)
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    if kind is set or kind is frozenset:
-        return _ordered(value)
-    if isinstance(value, tuple):
-        return tuple(value)
-    if kind is timedelta:
-        return msgspec.to_builtins(value)
+    """What orjson cannot write by itself, in the form that msgspec reads."""
+    write = _WRITERS.get(type(value))
+    if write is not None:
+        return write(value)
     if isinstance(value, msgspec.Struct):
         return _fields_of(value)
-    raise TypeError(f"{kind.__qualname__} has no form in JSON")
+    if isinstance(value, tuple):
+        return tuple(value)
+    raise TypeError(f"{type(value).__qualname__} has no form in JSON")
 
 
 def _fields_of(struct: msgspec.Struct) -> Any:
@@ -226,10 +217,23 @@ def _fields_of(struct: msgspec.Struct) -> Any:
 
 
 def _ordered(values: set[Any] | frozenset[Any]) -> list[Any]:
+    """Equal sets have equal text, or an unchanged state would be written again."""
     kinds = set(map(type, values))
     if kinds <= {int} or kinds <= {str}:
         return sorted(values)
     return sorted(values, key=lambda each: orjson.dumps(each, hook, orjson.OPT_NON_STR_KEYS))
+
+
+_WRITERS: dict[type, Callable[[Any], Any]] = {
+    bytes: lambda value: b64encode(value).decode(),
+    Decimal: str,
+    set: _ordered,
+    frozenset: _ordered,
+    timedelta: msgspec.to_builtins,
+    date: date.isoformat,
+    datetime: datetime.isoformat,
+    time: time.isoformat,
+}
 
 
 def _joined(data: bytes, extra: dict[str, msgspec.Raw]) -> bytes:
@@ -243,14 +247,15 @@ def _joined(data: bytes, extra: dict[str, msgspec.Raw]) -> bytes:
 def _culprit(value: Any, default: Callable[[Any], Any] | None, options: int) -> tuple[str, str | None]:
     """The path to the smallest part that orjson refuses, and its reason; no reason when it refuses nothing."""
     path = ""
-    for _ in range(_DEPTH_MAX):
+    while True:
         reason = _refusal(value, default, options)
-        refused = (each for each in _parts(value) if reason and _refusal(each[1], default, options))
+        if reason is None or "ecursion" in reason:
+            return path, reason and _TOO_DEEP
+        refused = (each for each in _parts(value) if _refusal(each[1], default, options))
         step, part = next(refused, ("", None))
         if not step:
             return path, reason
         path, value = path + step, part
-    return path[:60] + "...", f"nested more than {_DEPTH_MAX} levels deep, or contains itself"
 
 
 def _refusal(value: Any, default: Callable[[Any], Any] | None, options: int) -> str | None:

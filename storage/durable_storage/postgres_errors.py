@@ -89,6 +89,8 @@ def explanation(error: BaseException, *, migrate: str) -> SchemaMismatch | Store
         return StoreUnavailable(f"{error}: create it with `createdb`, then run `{migrate}`", retryable=False)
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
         return StoreUnavailable(f"PostgreSQL refused us: {error}", retryable=False)
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return StoreUnavailable(f"PostgreSQL is read-only ({error}): it is a standby, or an operator made it so")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         problem = f"the database role lacks rights ({error}): grant them, or connect as the tables' owner"
         return StoreUnavailable(problem, retryable=False)

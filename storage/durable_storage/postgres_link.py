@@ -38,6 +38,8 @@ _SESSION: Final = {
 _SETTINGS: Final = """
 SELECT set_config(wanted.name, wanted.value, false)
 FROM unnest($1::text[], $2::text[]) AS wanted (name, value) JOIN pg_catalog.pg_settings USING (name)
+UNION ALL
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
 
 
@@ -69,6 +71,7 @@ class Link:
             return self._connection
         self.drop()
         async with asyncio.timeout(self._deadline_seconds):
+            # Without a cache of its own asyncpg makes no named statements at all, not even on prepare().
             connection = await asyncpg.connect(self._url, server_settings={"application_name": self._name})
             try:
                 await connection.execute("SET default_transaction_isolation = 'read committed'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -82,8 +82,8 @@ class PostgresReads:
             sql = _SQL["load_results"].format(schema=await self._schema(prefix))
             columns = _columns([keys[place][0] for place in places])
             rows = await self.fetch(sql, *columns, [keys[place][1] for place in places], now, prefix=prefix)
-            for place, *row in rows:
-                found[places[place - 1]] = ResultRow(*row)
+            for place, key, fingerprint, value, expires_at in rows:
+                found[places[place - 1]] = ResultRow(key, fingerprint, value, _aware(expires_at))
         return found
 
     async def list_ids(self, prefix: str, object_type: str, after: str, limit: int) -> list[str]:
@@ -114,11 +114,16 @@ def _gather(found: list[Stored | None], places: Sequence[int], rows: Sequence[as
         if name is None:
             found[index] = Stored(state.encode(), version, ())
         else:
-            alarm = AlarmRow(name, at, None if payload is None else payload.encode(), attempts)
+            alarm = AlarmRow(name, _aware(at), None if payload is None else payload.encode(), attempts)
             alarms.setdefault(index, []).append(alarm)
     for index, armed in alarms.items():
         stored = found[index] or Stored(None, 0, ())
         found[index] = stored._replace(alarms=tuple(sorted(armed)))
+
+
+def _aware(at: datetime) -> datetime:
+    # asyncpg stores the first and last moments of datetime as infinities, and gives them back without a zone.
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _columns(addresses: Sequence[Address]) -> tuple[list[str], list[str]]:

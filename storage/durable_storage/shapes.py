@@ -160,7 +160,7 @@ class Shapes:
             try:
                 msgspec.convert(accepted, rule)
             except msgspec.ValidationError as error:
-                reason = str(error)
+                reason = str(error).replace("`", "")
                 raise Mismatch(reason[:1].lower() + reason[1:]) from None
             return accepted
 
@@ -215,6 +215,8 @@ class Shapes:
         if kind in (set, frozenset):
             self.needs_hook = True
         item = self.of((*get_args(annotation), Any)[0])
+        if kind in (set, frozenset) and item is not ANYTHING and any(each.__hash__ is None for each in item.kinds):
+            raise self.unsupported(annotation, f"a set cannot contain {item.text}, which has no hash")
         text = name_of(annotation)
         rebuild = _REBUILD[kind]
 

@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 
 from durable_storage.lease import LEASE_SECONDS, Holder, Incumbent, must_wait_for_lease, term_over
-from durable_storage.migrations import Applied, Step
+from durable_storage.migrations import Applied, Step, plan
 from durable_storage.sqlite_errors import explained, explanation
 from durable_storage.sqlite_file import ShardFile, connect
 from durable_storage.sqlite_layout import Layout
@@ -76,9 +76,14 @@ class SqliteControl:
 
     def migrate(self, to: int | None, direction: str) -> list[Step]:
         """Migrate all files, creating the store where there is none. Blocks. Raises StoreInUse."""
+        if self._layout.current() is None and not plan("sqlite", 0, to, direction):
+            return []  # refused, or nothing to do: nothing is created for that
         with self._locked() as connection:
             must_wait_for_lease(_incumbent(connection), takeover=False)
-            generation = self._layout.current() or self._layout.create(1)
+            generation = self._layout.current()
+            if generation is None:
+                self._layout.migrate(self._layout.create(1), to)  # new files begin with the latest version
+                return plan("sqlite", 0, to, direction)
             return self._layout.migrate(generation, to, direction)
 
     def applied(self) -> list[Applied]:

@@ -118,9 +118,14 @@ class ShardFile:
         return dict(rows)
 
     def claim(self, claim: Claim, owned: Ownership, sibling: Sibling | None, now: int) -> None:
-        """Put the claimant in the place of whoever owned the file, and forget what it knew of other files."""
-        incarnation, epoch, self.seq = owned
+        """Put the claimant in the place of whoever owned the file, and forget what it knew of other files.
+
+        The file's count becomes `owned.seq`, or stays where it is beyond: the owner before may have just committed.
+        """
+        incarnation, epoch, seq = owned
         with self.transaction():
+            host = self.host()
+            self.seq = max(seq, host.seq) if host else seq
             row = (claim.host, claim.node, claim.pid, claim.address, incarnation.bytes, epoch, self.seq, now)
             self._run(SQL["claim_host"], row)
             self._run(SQL["forget_siblings"])
@@ -132,10 +137,12 @@ class ShardFile:
         with self.transaction():
             self._run(SQL["fence_hosts"])
 
-    def confirm(self, claim: Claim, owned: Ownership, now: int) -> None:
-        """Write nothing but the time; raises Fenced when the file has another owner."""
+    @contextmanager
+    def confirmed(self, claim: Claim, owned: Ownership, now: int) -> Iterator[None]:
+        """Nobody can take the file over during the block; raises Fenced when it has another owner already."""
         with self.transaction():
             self._advance(claim, owned, self.seq, now)
+            yield
 
     def checkpoint(self) -> None:
         """Fold the whole log into the file, fsync'd: after a failed fsync this writes all of it anew."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from uuid import uuid4
 
 import apsw
@@ -71,34 +72,44 @@ class SqliteShard:
 
     def _open_files(self) -> dict[str, HostRow | None]:
         hosts: dict[str, HostRow | None] = {}
-        # The file without a prefix comes last, so that it ends the chain of notes.
-        for prefix in reversed(self._layout.tenants(self._generation)):
+        for prefix in self._layout.tenants(self._generation):
             path = self._layout.file(self._generation, prefix, self._claim.shard)
-            if prefix and not path.exists():
-                continue
-            if not path.exists():
-                raise DataLossDetected(f"{path} is gone: nothing is served without it. Restore it from a backup")
-            with closing(connect(path)) as connection:
-                sqlite_schema.check(connection)
-            file = self._files[prefix] = ShardFile(path)
-            hosts[prefix] = file.host()
+            if prefix not in self._files and (path.exists() or not prefix):
+                hosts[prefix] = self._open_file(prefix, path).host()
         return hosts
+
+    def _open_file(self, prefix: str, path: Path) -> ShardFile:
+        if not path.exists():
+            raise DataLossDetected(f"{path} is gone: nothing is served without it. Restore it from a backup")
+        with closing(connect(path)) as connection:
+            sqlite_schema.check(connection)
+        file = self._files[prefix] = ShardFile(path)
+        return file
 
     def _take(self, hosts: dict[str, HostRow | None]) -> None:
         claim = self._claim
         reached = {prefix: host.seq if host else 0 for prefix, host in hosts.items()}
+        missing = self._missing(reached)
         seq = max(reached.values())
-        floor = max(claim.acknowledged_seq or 0, *self._missing(reached).values(), 0)
-        if (floor > seq or self._missing(reached)) and not claim.accept_data_loss:
-            self._refuse(reached)
+        floor = max(claim.acknowledged_seq or 0, *missing.values(), 0)
+        if (floor > seq or missing) and not claim.accept_data_loss:
+            self._refuse(reached, missing)
         epoch = max((host.epoch for host in hosts.values() if host), default=0) + 1
         self.owned = Ownership(uuid4(), epoch, max(seq, floor))
-        before: str | None = None
-        for prefix, file in self._files.items():
-            sibling = None if before is None else Sibling(before, self.owned.seq)
-            file.claim(claim, self.owned, sibling, microseconds(self._now()))
-            before = prefix
-        self._last_prefix = ""
+        # The file without a prefix first: once it is ours, nobody else can begin another tenant.
+        self._take_file("", None)
+        self._open_files()
+        for prefix in list(self._files)[1:]:
+            self._take_file(prefix, self._last_sibling())
+
+    def _take_file(self, prefix: str, sibling: Sibling | None) -> None:
+        file = self._files[prefix]
+        file.claim(self._claim, self.owned, sibling, microseconds(self._now()))
+        self.owned = self.owned._replace(seq=file.seq)
+        self._last_prefix = prefix
+
+    def _last_sibling(self) -> Sibling:
+        return Sibling(self._last_prefix, self._files[self._last_prefix].seq)
 
     def _missing(self, reached: dict[str, int]) -> dict[str, int]:
         # Files that are behind what another file knows of them: {prefix: seq it had reached}.
@@ -109,8 +120,8 @@ class SqliteShard:
             if reached.get(prefix, -1) < seq
         }
 
-    def _refuse(self, reached: dict[str, int]) -> None:
-        for prefix, seq in self._missing(reached).items():
+    def _refuse(self, reached: dict[str, int], missing: dict[str, int]) -> None:
+        for prefix, seq in missing.items():
             if prefix not in reached:
                 raise DataLossDetected(
                     f"the file of tenant {prefix!r} of {self._claim.host} is gone, which ended at commit {seq}. "
@@ -124,7 +135,7 @@ class SqliteShard:
         prefix = changes[0].address.prefix
         try:
             file = self._files.get(prefix) or self._create(prefix)
-            sibling = None if prefix == self._last_prefix else Sibling(self._last_prefix, self._seq_of_last())
+            sibling = None if prefix == self._last_prefix else self._last_sibling()
             file.apply(changes, self._claim, self.owned, sibling, microseconds(self._now()))
         except Fenced:
             raise fenced(self._claim) from None
@@ -139,15 +150,15 @@ class SqliteShard:
         self.owned = self.owned._replace(seq=self.owned.seq + 1)
         return self.owned
 
-    def _seq_of_last(self) -> int:
-        return self._files[self._last_prefix].seq
-
     def _create(self, prefix: str) -> ShardFile:
         path = self._layout.file(self._generation, prefix, self._claim.shard)
-        if not path.exists():
-            self._layout.create_file(self._generation, prefix, self._claim.shard)
-        file = ShardFile(path)
-        file.claim(self._claim, self.owned, None, microseconds(self._now()))
+        now = microseconds(self._now())
+        # A tenant is begun under the lock of the file that every owner has to take over first.
+        with self._files[""].confirmed(self._claim, self.owned, now):
+            if not path.exists():
+                self._layout.create_file(self._generation, prefix, self._claim.shard)
+            file = ShardFile(path)
+            file.claim(self._claim, self.owned, None, now)
         self._files[prefix] = file
         return file
 
@@ -191,7 +202,8 @@ class SqliteShard:
     def confirm(self) -> None:
         """Raises Fenced, StoreUnavailable."""
         try:
-            self._files[""].confirm(self._claim, self.owned, microseconds(self._now()))
+            with self._files[""].confirmed(self._claim, self.owned, microseconds(self._now())):
+                pass
         except Fenced:
             raise fenced(self._claim) from None
         except (apsw.Error, OSError, KeyError) as error:

@@ -11,7 +11,8 @@ import pytest
 from durable_engine import errors
 from tests.support.transcript import blocks, terminal
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 
 
@@ -31,6 +32,16 @@ def test_every_example_is_python(page: Path) -> None:
     for block in blocks(page.read_text()):
         if block.language == "python":
             compile(block.text, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    """Each step of the way of a call is a module of one of the packages."""
+    page = (DOCS / "architecture.md").read_text()
+    steps = set(re.findall(r"\*\*`(\w+)`\*\*", page))
+    modules = {path.stem for folder in ("engine", "shards", "storage") for path in (ROOT / folder).rglob("*.py")}
+
+    assert len(steps) > 15
+    assert steps - modules == set()
 
 
 def test_the_page_of_errors_lists_each_error_as_it_is() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import pytest
 
+from durable_bench.cpu import cpu_seconds
 from durable_bench.measure import Latency, Measurement, Repetition
 from durable_bench.report import document
 from durable_bench.scenarios import SCENARIOS
@@ -30,7 +33,7 @@ def test_the_histogram_holds_each_call_once_below_the_bound_of_its_bucket() -> N
 def test_a_rate_is_the_median_and_its_spread_the_distance_of_the_extremes() -> None:
     """Three repetitions of 80, 100 and 110 calls a second are 100, with a spread of 30 %."""
     latency = Latency.of([0.001])
-    repetitions = [Repetition(calls, 1.0, latency) for calls in (80, 110, 100)]
+    repetitions = [Repetition(calls, 1.0, latency, 5.0, 7.0) for calls in (80, 110, 100)]
     measurement = Measurement(SCENARIOS["spread"], "sqlite", 256, repetitions, 290)
 
     assert measurement.per_second == 100
@@ -39,7 +42,7 @@ def test_a_rate_is_the_median_and_its_spread_the_distance_of_the_extremes() -> N
 
 def test_the_json_document_says_where_and_how_it_was_measured() -> None:
     """It can be written as JSON and names machine, versions and settings."""
-    measurement = Measurement(SCENARIOS["hot"], "sqlite", 1, [Repetition(10, 2.0, Latency.of([0.1]))], 10)
+    measurement = Measurement(SCENARIOS["hot"], "sqlite", 1, [Repetition(10, 2.0, Latency.of([0.1]), 5.0, 7.0)], 10)
 
     written = json.loads(json.dumps(document([measurement], {"seconds": 2.0})))
 
@@ -47,3 +50,12 @@ def test_the_json_document_says_where_and_how_it_was_measured() -> None:
     assert written["machine"]["cores"] >= 1
     assert written["measurements"][0]["calls_per_second"] == 5
     assert written["measurements"][0]["verified_calls"] == 10
+    assert written["measurements"][0]["repetitions"][0]["shards_us"] == 7.0
+
+
+def test_processor_time_of_a_process_is_what_it_says_of_itself() -> None:
+    """To the kernel's 10 ms, for user and system time together."""
+    while time.process_time() < 0.1:
+        pass
+
+    assert cpu_seconds([os.getpid()]) == pytest.approx(time.process_time(), abs=0.05)

@@ -145,4 +145,3 @@ class PostgresRig(Rig):
     async def add_tenant(self, prefix: str) -> None:
         """Tenants are migrated one by one."""
         await up(self.url, prefix=prefix)
-

@@ -67,7 +67,9 @@ async def test_an_id_is_any_text_and_stays_itself(rig: Rig) -> None:
     """Nothing is normalised, trimmed, folded or interpreted."""
     store = await rig.open()
     await store.commit([change(each, b'{"i":%d}' % i) for i, each in enumerate(IDS)])
-    assert await store.load([address(each) for each in IDS]) == [Stored(b'{"i":%d}' % i, 1, ()) for i in range(len(IDS))]
+    assert await store.load([address(each) for each in IDS]) == [
+        Stored(b'{"i":%d}' % i, 1, ()) for i in range(len(IDS))
+    ]
 
 
 async def test_ids_are_listed_in_the_order_of_their_bytes(rig: Rig) -> None:

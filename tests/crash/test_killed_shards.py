@@ -99,6 +99,19 @@ def test_the_fork_server_can_be_lost_too(server: Server) -> None:
     assert children_of(server.pid) != [fork_server]
 
 
+def test_a_stopped_fork_server_is_replaced(make_server: MakeServer) -> None:
+    """Otherwise nobody would restart a shard that dies."""
+    server = make_server(stall_timeout=1.0).start()
+    [fork_server] = children_of(server.pid)
+
+    os.kill(fork_server, signal.SIGSTOP)
+
+    eventually(lambda: not is_alive(fork_server))
+    server.wait_until_up(restarts=2)
+    os.kill(server.shard(0)["pid"], signal.SIGKILL)
+    server.wait_until_up(restarts=3)
+
+
 def test_objects_that_do_not_import_any_more_are_reported(make_server: MakeServer, tmp_path: Path) -> None:
     """When the fork server has to start anew on broken code, the error is shown; repaired code is picked up."""
     module = tmp_path / "fragile.py"

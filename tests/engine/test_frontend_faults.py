@@ -187,6 +187,7 @@ async def test_a_restarted_server_is_found_again(tmp_path: Path) -> None:
         kept = rig.call("hold", 1, key="k")
         await rig.shard.until(1)
         rig.server.close()
+        await until(lambda: rig.frontend._links[0].held)
         waiting = rig.call("echo", 2)
 
         rig.server.name, rig.server.version = "second", 0

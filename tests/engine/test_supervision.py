@@ -66,7 +66,7 @@ def test_the_first_restart_is_immediate_and_later_ones_wait_longer() -> None:
     assert delays == [0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
 
 
-def test_every_second_of_service_forgives_a_death() -> None:
+def test_service_forgives_deaths() -> None:
     """A shard that is killed every other second is back at once each time."""
     restarts = Restarts()
     delays = []

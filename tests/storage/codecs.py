@@ -47,7 +47,7 @@ def one(hint: Any, value: Any) -> tuple[Subject, Any]:
     return subject, subject.holding(it=value)
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:  # noqa: PLR0911 - a case a kind
     """Equal, and of equal types all the way down; datetimes at equal offsets, zeros of equal sign."""
     if type(a) is not type(b):
         return False

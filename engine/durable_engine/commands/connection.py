@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from durable_engine.output import Failure
+from durable_engine.output import EXIT_USAGE, Failure
 from durable_engine.settings import setting
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def open_client(address: str, timeout_seconds: float) -> Client:
     """The seam for tests."""
     from durable_engine.client import Client
 
-    return Client(address, timeout=timeout_seconds, call_timeout=timeout_seconds)
+    try:
+        return Client(address, timeout=timeout_seconds, call_timeout=timeout_seconds)
+    except ValueError as error:
+        raise Failure(str(error), hint="name the server with --connect", exit_code=EXIT_USAGE, kind="Usage") from None
 
 
 class StoredName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.5
@@ -55,5 +58,5 @@ class StoredName(click.ParamType):  # type: ignore[type-arg] # generic since cli
         try:
             classes = Registry.load([value]).classes
         except Exception as error:
-            raise Failure(f"{value} cannot be loaded: {error}", exit_code=2) from None
+            raise Failure(f"{value} cannot be loaded: {error}", exit_code=EXIT_USAGE, kind="Usage") from None
         return next(iter(classes))

@@ -8,7 +8,6 @@ needs no library.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -140,6 +139,8 @@ class Server:
 
     def last_words(self) -> str:
         """Why it has ended."""
+        import json
+
         assert self._process.stdout is not None
         for line in self._process.stdout.read().splitlines():
             answer = json.loads(line)

@@ -1,8 +1,7 @@
 -- settings --
 -- Durability settings of the server, and whether a pooler stands between it and us.
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-    current_setting('synchronous_commit') AS synchronous_commit, pg_backend_pid() AS backend_pid,
-    current_setting('server_encoding') AS encoding, current_schema() AS schema;
+    current_setting('server_encoding') AS encoding, pg_backend_pid() AS backend_pid;
 
 -- applied_migrations --
 -- The schema's history.
@@ -19,9 +18,9 @@ WITH ruler AS (
     SELECT FROM {home}.durable_controller WHERE $9::bigint IS NULL OR term = $9 FOR SHARE
 )
 INSERT INTO {home}.durable_hosts AS host (host, node, pid, backend_pid, address, incarnation, epoch, seq)
-SELECT $1, $2, $3, $4, $5, $6, $7::bigint + 1, $8 FROM ruler
+SELECT $1, $2, $3, $4, $5, $6, $7::bigint, $8 FROM ruler
 ON CONFLICT (host) DO UPDATE SET node = $2, pid = $3, backend_pid = $4, address = $5, incarnation = $6,
-    epoch = host.epoch + 1, seq = greatest(host.seq, $8), confirmed_at = now()
+    epoch = host.epoch + $7, seq = greatest(host.seq, $8), confirmed_at = now()
 RETURNING epoch, seq;
 
 -- bump_epoch --
