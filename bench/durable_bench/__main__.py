@@ -16,6 +16,9 @@ from durable_bench.scenarios import SCENARIOS, Scenario
 from durable_bench.server import served
 from durable_bench.stores import STORES, fresh_store, temporary_directory
 
+TABLE_COLUMNS = 96
+"""What the table needs; on a narrower screen its lines wrap rather than lose digits."""
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -75,7 +78,7 @@ async def run(options: argparse.Namespace) -> int:
     measurements: list[Measurement] = []
     for kind in options.stores:
         measurements += await measure_store(kind, options, console)
-    Console().print(table(measurements))
+    Console(width=max(console.width, TABLE_COLUMNS)).print(table(measurements))
     path = options.json or Path("bench-results") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
     settings = {"repetitions": options.repetitions, "seconds": options.seconds, "shards": options.shards}
     write_json(path, document(measurements, settings | {"bind": options.bind or "ipc"}))

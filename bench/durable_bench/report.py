@@ -13,6 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from durable_bench.measure import Measurement
@@ -26,12 +27,18 @@ LIBRARIES = ("durable-engine", "pyzmq", "msgspec", "orjson", "uvloop", "asyncpg"
 
 
 def table(measurements: list[Measurement]) -> Table:
-    """Medians over the repetitions. `cpu`: of the client and of the shards for each call. `floor`: the project's own."""
-    result = Table(title="acknowledged calls, each commit on disk before its reply", title_justify="left")
+    """Medians over the repetitions. `cpu`: client and shards, for each call. `floor`: what is asked of two cores."""
+    result = Table(
+        title="acknowledged calls, each commit on disk before its reply",
+        title_justify="left",
+        box=SIMPLE,
+        show_edge=False,
+        pad_edge=False,
+    )
     for column in ("scenario", "store"):
         result.add_column(column, no_wrap=True)
-    for column in ("in flight", "calls/s", "spread", "p50 ms", "p99 ms", "cpu µs", "floor"):
-        result.add_column(column, justify="right")
+    for column in ("callers", "calls/s", "spread", "p50 ms", "p99 ms", "cpu µs", "floor"):
+        result.add_column(column, justify="right", no_wrap=True)
     for one in measurements:
         floor = one.scenario.floors.get(one.store)
         below = floor is not None and one.per_second < floor
@@ -43,7 +50,7 @@ def table(measurements: list[Measurement]) -> Table:
             f"±{one.spread / 2:.0%}",
             f"{one.median(_p50):.2f}",
             f"{one.median(_p99):.2f}",
-            f"{one.median(_client_us):.1f} + {one.median(_shards_us):.1f}",
+            f"{one.median(_client_us):.1f}+{one.median(_shards_us):.1f}",
             "" if floor is None else f"{floor:,}",
         )
     return result
@@ -101,13 +108,5 @@ def _measurement(one: Measurement) -> dict[str, Any]:
         "client_us": one.median(_client_us),
         "shards_us": one.median(_shards_us),
         "verified_calls": one.verified_calls,
-        "repetitions": [
-            {
-                "calls": each.calls,
-                "seconds": each.seconds,
-                "per_second": each.per_second,
-                **asdict(each.latency),
-            }
-            for each in one.repetitions
-        ],
+        "repetitions": [asdict(each) | {"per_second": each.per_second} for each in one.repetitions],
     }

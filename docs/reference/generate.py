@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -98,11 +97,14 @@ def _prose(text: str) -> str:
 
 def _option_row(option: click.Option) -> str:
     declared = _BY_KEY[str(option.name)]
-    default = default_text(replace(declared, default=option.default)) if not declared.multiple else ""
+    default = option.show_default if isinstance(option.show_default, str) else ""  # words, not a value
+    if not default and not declared.multiple:
+        value = default_text(declared, option.to_info_dict()["default"])
+        default = f"`{value}`" if value else ""
     word = declared.option + (
         "" if option.is_flag else f" {declared.metavar or _METAVARS.get(declared.type.name, 'TEXT')}"
     )
-    return _cells(f"`{word}`", default if declared.default_text or not default else f"`{default}`", str(option.help))
+    return _cells(f"`{word}`", default, str(option.help))
 
 
 def _cells(*cells: str) -> str:
@@ -116,7 +118,7 @@ def settings_page() -> str:
 
 def _row(declared: Setting) -> str:
     option = "(arguments)" if declared.positional else f"`{declared.option}`"
-    default = default_text(declared)
+    default = default_text(declared, declared.default)
     return _cells(
         f"`{declared.name}`",
         option,

@@ -34,7 +34,7 @@ class Administration(Calling):
         self, cls: type[DurableObject] | str, object_id: str, prefix: str | None, handler: str, *args: Any
     ) -> asyncio.Future[Any]:
         target = self._target(cls, object_id, prefix)
-        return self._submit(target, handler, args, None, self._call_timeout, None, None)
+        return self._opened().submit(target, handler, args, None, self._call_timeout)
 
     def alarms(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> AlarmsOf:
         """The alarms of one object, from outside: `await engine.alarms(Counter, "id").pending()`."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
 from durable_engine.backend import Backend
 from durable_engine.pending import Target, target_of
-from durable_engine.ref import ClassUse, Decode, NamedReference, Reference, use_of
+from durable_engine.ref import ClassUse, Decode, NamedReference, use_of
 from durable_engine.timeouts import in_seconds
 from durable_shards.errors import EngineClosed, UnknownHandler
 from durable_shards.handler import Handler
@@ -22,6 +22,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T", bound=DurableObject)
 Timeout = float | timedelta | None
+Submit = Callable[..., asyncio.Future[Any]]
+"""`Backend.submit`, with all its arguments by position."""
 
 
 class Calling:
@@ -29,6 +31,7 @@ class Calling:
 
     def __init__(self, prefix: str | None, exactly_once: bool, call_timeout: Timeout) -> None:
         self._backend: Backend | None = None
+        self._submit: Submit = self._refuse
         self._prefix = prefix or ""
         self._call_timeout = in_seconds(call_timeout)
         self._exactly_once = exactly_once
@@ -43,15 +46,13 @@ class Calling:
 
         Nothing is sent before a handler is called. Raises InvalidArguments or TooLarge for an id that can be none.
         """
-        object_type: str
-        kind: type[Reference]
+        seconds = self._call_timeout if timeout is None else in_seconds(timeout)
         if isinstance(cls, str):
-            object_type, kind = cls, NamedReference
-        else:
-            use = use_of(cls)
-            object_type, kind = use.object_type, use.reference
-        target = target_of(self._prefix if prefix is None else prefix, object_type, object_id)
-        return kind(self, target, self._call_timeout if timeout is None else in_seconds(timeout))
+            target = target_of(self._prefix if prefix is None else prefix, cls, object_id)
+            return NamedReference(self, target, seconds)
+        use = use_of(cls)
+        target = target_of(self._prefix if prefix is None else prefix, use.object_type, object_id)
+        return use.reference(self, target, seconds)
 
     @overload
     def call(self, handler: Handler[P, R], object_id: str, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]: ...
@@ -115,7 +116,7 @@ class Calling:
         """Call a handler by strings, for whoever does not have the class; the result is plain builtins."""
         target = target_of(self._prefix if prefix is None else prefix, object_type, object_id)
         seconds = self._call_timeout if timeout is None else in_seconds(timeout)
-        return self._submit(target, handler, list(args), kwargs, seconds, idempotency_key, None)
+        return self._submit(target, handler, list(args), kwargs, seconds, idempotency_key, 0, None, None, None)
 
     def send(self, handler: Handler[..., Any], object_id: str, /, *args: Any, **kwargs: Any) -> Awaitable[None]:
         """Call a handler one way. Awaiting tells that the call was handed over, and nothing of what became of it.
@@ -141,9 +142,17 @@ class Calling:
         use, decode = self._use_of_handler(handler)
         target = target_of(self._prefix if prefix is None else prefix, use.object_type, object_id)
         seconds = (self._call_timeout or use.timeout) if timeout is None else in_seconds(timeout)
-        return self._submit(target, handler.name, args, kwargs, seconds, idempotency_key, decode, flags)
+        return self._submit(target, handler.name, args, kwargs, seconds, idempotency_key, flags, None, None, decode)
 
-    def _submit(
+    def _attach(self, backend: Backend | None) -> None:
+        """Open (or close, with None). What a call needs is decided here, once, and not by each call."""
+        self._backend = backend
+        if backend is None:
+            self._submit = self._refuse
+        else:
+            self._submit = self._submit_keyed if self._exactly_once else backend.submit
+
+    def _submit_keyed(
         self,
         target: Target,
         handler: str,
@@ -151,16 +160,19 @@ class Calling:
         kwargs: dict[str, Any] | None,
         timeout: float | None,
         key: str | None,
+        flags: int,
+        chain: list[str] | None,
+        trace: dict[str, str] | None,
         decode: Decode | None,
-        flags: int = 0,
     ) -> asyncio.Future[Any]:
-        backend = self._backend
-        if backend is None:
-            raise EngineClosed("this engine is not open: use it inside `async with`, or call start()")
-        if key is None and self._exactly_once and not handler.startswith("$"):
+        if key is None:
             key = next(self._keys)
             flags |= FLAG_FRESH | FLAG_AUTO_KEY
-        return backend.submit(target, handler, args, kwargs, timeout, key, flags, None, None, decode)
+        return self._opened().submit(target, handler, args, kwargs, timeout, key, flags, chain, trace, decode)
+
+    @staticmethod
+    def _refuse(*_: Any) -> asyncio.Future[Any]:
+        raise EngineClosed("this engine is not open: use it inside `async with`, or call start()")
 
     @staticmethod
     def _use_of_handler(handler: Handler[..., Any]) -> tuple[ClassUse, Decode]:

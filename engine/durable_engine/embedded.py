@@ -265,8 +265,11 @@ class Embedded:
         del shard
         if op == "shards":
             return [self._describe()]
-        async with asyncio.timeout(timeout):
-            return await self._shard.request(op, arguments or {})
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._shard.request(op, arguments or {})
+        except TimeoutError:
+            raise CallTimeout(f"{op!r} was not answered within {timeout:g} s") from None
 
     def _describe(self) -> dict[str, Any]:
         return {

@@ -26,7 +26,7 @@ from durable_engine.sweeper import NEVER, Sweeper
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
 from durable_engine.views import ClientStatistics
 from durable_shards import wire
-from durable_shards.errors import EngineClosed, ProtocolProblem
+from durable_shards.errors import EngineClosed, Overloaded, ProtocolProblem
 from durable_shards.transport import DealerTransport
 from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, RoutingTable
 from durable_storage.errors import Unavailable
@@ -34,6 +34,8 @@ from durable_storage.errors import Unavailable
 CONNECT_SECONDS: Final = 5.0
 HELLO_SECONDS: Final = 1.0
 """Heartbeat towards the server."""
+UNSENT_MAX: Final = 100_000
+"""Calls that may wait in this client for one shard; beyond it they are refused."""
 GREETING_SECONDS: Final = 0.05
 """The same while nobody has answered yet."""
 
@@ -60,17 +62,19 @@ class Counts:
 class Frontend:
     """Made by `Frontend.connect`; belongs to the running event loop."""
 
-    def __init__(self, url: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, url: str, loop: asyncio.AbstractEventLoop, *, for_turns: bool = False) -> None:
         self.url = url
         self.loop = loop
         self.counts = Counts()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.closed = False
-        self.routes = RouteMap(url)
+        self.routes = RouteMap(url, for_turns=for_turns)
         self._links: dict[int, Link] = {}
         self._by_partition: list[Link] = []
         self._last_id = 0
         self._flush_scheduled = False
+        self._now = 0.0
+        """When the flush was scheduled: the time of every call of this tick."""
         self._sweeper = Sweeper(loop, self._expire)
         self._create_future = loop.create_future
         self._greeter: asyncio.TimerHandle | None = None
@@ -82,8 +86,8 @@ class Frontend:
                 loop,
                 context=self.context,
                 on_connected=self._on_control_up,
-                on_disconnected=lambda: self._asker.lost(),
-                on_writable=lambda: self._asker.flush(),
+                on_disconnected=self._on_control_down,
+                on_writable=self._on_control_writable,
             )
         except ValueError:
             self.context.term()
@@ -92,9 +96,12 @@ class Frontend:
         self._greet()
 
     @classmethod
-    async def connect(cls, url: str, timeout: float = CONNECT_SECONDS) -> Frontend:
-        """Connect to a server, waiting for it if it is not up yet. Raises Unavailable, ProtocolProblem, ValueError."""
-        frontend = cls(url, asyncio.get_running_loop())
+    async def connect(cls, url: str, timeout: float = CONNECT_SECONDS, *, for_turns: bool = False) -> Frontend:
+        """Connect to a server, waiting for it if it is not up yet. Raises Unavailable, ProtocolProblem, ValueError.
+
+        `for_turns`: the calls come from turns of objects, which have to end even while their server is stopping.
+        """
+        frontend = cls(url, asyncio.get_running_loop(), for_turns=for_turns)
         try:
             async with asyncio.timeout(timeout):
                 await frontend._welcomed
@@ -113,6 +120,7 @@ class Frontend:
         """Close all connections; calls under way fail with EngineClosed."""
         if self.closed:
             return
+        self._flush()
         self.closed = True
         self._sweeper.close()
         if self._greeter is not None:
@@ -172,11 +180,17 @@ class Frontend:
             timeout = checked_timeout(timeout)
         if key is not None and not flags & FLAG_AUTO_KEY:
             check_key(key)
+        link = self._by_partition[target.partition]
+        if len(link.unsent) >= UNSENT_MAX:
+            raise Overloaded(f"{UNSENT_MAX} calls already wait in this client to be sent to shard {link.shard}")
         self._last_id = number = self._last_id + 1
         encoded = encode_call(number, target, handler, args, int(timeout * 1000) or 1, kwargs, key, flags, chain, trace)
-        deadline = self.loop.time() + timeout
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._now = self.loop.time()
+            self.loop.call_soon(self._flush)
+        deadline = self._now + timeout
         future = self._create_future()
-        link = self._by_partition[target.partition]
         link.unsent[number] = call = Pending(
             number, encoded, future, deadline, target, handler, decode, key is not None
         )
@@ -184,9 +198,6 @@ class Frontend:
             call.one_way = link.has_one_way = True
         if deadline < self._sweeper.earliest:
             self._sweeper.arm(deadline)
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self.loop.call_soon(self._flush)
         return future
 
     async def request(
@@ -221,6 +232,7 @@ class Frontend:
     def flush_soon(self) -> None:
         if not self._flush_scheduled and not self.closed:
             self._flush_scheduled = True
+            self._now = self.loop.time()
             self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -268,6 +280,12 @@ class Frontend:
 
     def _on_control_up(self) -> None:
         self._hello(known=0)
+        self._asker.flush()
+
+    def _on_control_down(self) -> None:
+        self._asker.lost()
+
+    def _on_control_writable(self) -> None:
         self._asker.flush()
 
     def _on_control(self, message: bytes) -> None:

@@ -30,6 +30,7 @@ RETIRE_SECONDS: Final = 1.0
 RECONNECT_SECONDS: Final = 0.25
 """Longer than it takes to hear that a connection broke: what ZeroMQ still holds then is thrown away, since
 delivered by a new connection it would overtake the calls that were lost with the old one."""
+LINGER_SECONDS: Final = 0.5
 UNBLOCK_SECONDS_MIN: Final = 0.01
 UNBLOCK_SECONDS_MAX: Final = 0.5
 
@@ -147,9 +148,10 @@ class Link:
         self._frontend.flush_soon()
 
     def close(self, error: DurableError) -> None:
+        """Fail all calls. What was handed over still leaves: one-way calls have no other moment."""
         self._cancel_retirement()
         if self._transport is not None:
-            self._transport.close()
+            self._transport.close(LINGER_SECONDS if self._transport.connected else 0)
             self._transport = None
         for call in (*self.in_flight.values(), *self.unsent.values()):
             self._fail(call, error)
@@ -301,4 +303,5 @@ class Link:
 
 def _timed_out(call: Pending) -> CallTimeout:
     hint = "ask again with the same key" if call.keyed else "read the state, or give calls an idempotency_key"
-    return CallTimeout(f"{call} was not answered within its timeout; whether it ran is unknown: {hint}")
+    said = f"{call} was not answered within its timeout; whether it ran is unknown: {hint}"
+    return CallTimeout(said, retryable=call.keyed)

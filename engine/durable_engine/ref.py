@@ -62,7 +62,9 @@ class NamedReference(Reference):
             raise AttributeError(name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._engine._submit(self._target, name, args, kwargs, self._timeout, None, None)  # noqa: SLF001
+            return self._engine._submit(  # noqa: SLF001 - made for us
+                self._target, name, args, kwargs, self._timeout, None, 0, None, None, None
+            )
 
         return call
 
@@ -99,7 +101,7 @@ def _reference_class(use: ClassUse) -> type[Reference]:
 def _method(name: str, decode: Decode, timeout: float, func: Any) -> Callable[..., Any]:
     def call(self: Reference, /, *args: Any, **kwargs: Any) -> Any:
         return self._engine._submit(  # noqa: SLF001 - made for us
-            self._target, name, args, kwargs, self._timeout or timeout, None, decode
+            self._target, name, args, kwargs, self._timeout or timeout, None, 0, None, None, decode
         )
 
     call.__name__ = name

@@ -11,6 +11,8 @@ from durable_storage.limits import PARTITIONS
 
 UP: Final = "up"
 """The state of a shard that takes calls. In any other, calls for it wait in the client."""
+DRAINING: Final = "draining"
+"""The state of one that finishes what it has begun, and takes calls from turns of others that do the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,9 @@ class Route:
 class RouteMap:
     """The newest routing table, and what follows from it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, for_turns: bool = False) -> None:
         self._host = urlsplit(url).hostname if url.startswith("tcp://") else None
+        self._taking = (UP, DRAINING) if for_turns else (UP,)
         self.server = ""
         self.version = 0
         self.partitions: list[int] = []
@@ -57,7 +60,7 @@ class RouteMap:
     def route_of(self, shard: int) -> Route | None:
         """Where to send calls for `shard`, or None while it takes none."""
         route = self.routes.get(shard)
-        if route is None or not route.endpoint or route.state != UP:
+        if route is None or not route.endpoint or route.state not in self._taking:
             return None
         return Route(self._reachable(route.endpoint), route.pid)
 

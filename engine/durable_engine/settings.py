@@ -182,18 +182,19 @@ Decorator = Callable[[Any], Any]
 def setting(name: str, **overrides: Any) -> Decorator:
     """Give a command the option of a setting; `overrides` go to click: another `default`, another `help`."""
     declared = SETTINGS[name]
+    default = overrides.get("default", declared.default)
     options: dict[str, Any] = {
         "type": declared.type,
         "help": declared.help,
         "envvar": declared.envvar,
         "show_envvar": True,
-        "show_default": declared.default_text or declared.default not in (None, "", False),
+        "show_default": declared.default_text or bool(default_text(declared, default)),
         "metavar": declared.metavar,
     }
     if declared.multiple:
         options["multiple"] = True
-    elif declared.default is not None:
-        options["default"] = declared.default
+    elif default is not None:
+        options["default"] = default
     if declared.type is click.BOOL:
         options["is_flag"] = True
     return click.option(declared.option, declared.key, **(options | overrides))
@@ -293,10 +294,10 @@ def _unknown(written: str) -> str:
     return f"unknown key {written!r}{guess}; known keys are {', '.join(sorted(SETTINGS))}"
 
 
-def default_text(declared: Setting) -> str:
-    """A default as documentation shows it; empty where there is none."""
+def default_text(declared: Setting, default: Any) -> str:
+    """A default as help and documentation show it; empty where there is none."""
     if declared.default_text:
         return declared.default_text
-    if isinstance(declared.default, timedelta):
-        return format_duration(declared.default)
-    return "" if declared.default in (None, "", False) else str(declared.default)
+    if isinstance(default, timedelta):
+        return format_duration(default)
+    return "" if default is None or default is False else str(default)

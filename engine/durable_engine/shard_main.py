@@ -54,7 +54,7 @@ class ObjectCaller:
         if self._frontend is not None:
             return self._frontend.call(*names, args, kwargs, timeout=timeout, **options)
         if self._connecting is None:
-            self._connecting = self._loop.create_task(Frontend.connect(self._url, timeout))
+            self._connecting = self._loop.create_task(Frontend.connect(self._url, timeout, for_turns=True))
         submit = partial(Frontend.call, object_type=object_type, object_id=object_id, handler=handler)
         later = partial(submit, args=args, kwargs=kwargs, **options)
         return self._loop.create_task(self._connect_and(later, timeout))

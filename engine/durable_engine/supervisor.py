@@ -183,6 +183,7 @@ class Supervisor:
                 launch=self._fork_server_now,
                 on_change=self.publish_soon,
                 on_parked=self._on_parked,
+                on_drained=self._on_drained,
                 on_fenced=self._on_shard_fenced,
             )
             for shard in range(self.config.shards)
@@ -256,6 +257,12 @@ class Supervisor:
     def _on_parked(self) -> None:
         for keeper in self.keepers:
             keeper.tell(Park(self.strikes.parked))
+
+    def _on_drained(self) -> None:
+        """A stopping shard stays until no turn of another can need its objects any more."""
+        if all(keeper.drained or keeper.ended.is_set() for keeper in self.keepers):
+            for keeper in self.keepers:
+                keeper.finish()
 
     def _on_shard_fenced(self, text: str) -> None:
         """Either somebody took the store over, or a person meddled with the table: the lease tells which."""

@@ -99,6 +99,10 @@ class EpochChanged(msgspec.Struct, tag=True, frozen=True):
     epoch: int
 
 
+class Drained(msgspec.Struct, tag=True, frozen=True):
+    """Shard → supervisor: all work of its own is done. Until `Finish` it still serves objects that others wait for."""
+
+
 class Unparked(msgspec.Struct, tag=True, frozen=True):
     """Shard → supervisor: somebody asked that this object be served again."""
 
@@ -138,8 +142,12 @@ class Drain(msgspec.Struct, tag=True, frozen=True):
     seconds: float
 
 
-FromShard = Ready | Failed | FencedOff | EpochChanged | Unparked | Answer
-ToShard = Ask | Routes | Park | Drain
+class Finish(msgspec.Struct, tag=True, frozen=True):
+    """Supervisor → shard: nobody needs a drained shard any more; exit."""
+
+
+FromShard = Ready | Failed | FencedOff | EpochChanged | Drained | Unparked | Answer
+ToShard = Ask | Routes | Park | Drain | Finish
 Message = FromShard | ToShard
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -10,9 +10,9 @@ import dataclasses
 import inspect
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, ClassVar, Final, NamedTuple, get_args, get_origin
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar, get_args, get_origin, overload
 
 import msgspec
 
@@ -24,14 +24,37 @@ from durable_storage.values import name_of
 RESERVED = ("id", "now", "alarms", "engine", "state", "after_load", "handle_alarm")
 """Names that mean something on every object, so no field or handler can have them."""
 
-field = dataclasses.field
-"""The standard library's own: `items: list[str] = field(default_factory=list)`."""
+T = TypeVar("T")
+
+
+@overload
+def field(*, default: T, repr: bool = ..., metadata: Mapping[Any, Any] | None = ...) -> T: ...
+@overload
+def field(
+    *, default_factory: type[list[Any]], repr: bool = ..., metadata: Mapping[Any, Any] | None = ...
+) -> list[Any]: ...
+@overload
+def field(
+    *, default_factory: type[dict[Any, Any]], repr: bool = ..., metadata: Mapping[Any, Any] | None = ...
+) -> dict[Any, Any]: ...
+@overload
+def field(
+    *, default_factory: type[set[Any]], repr: bool = ..., metadata: Mapping[Any, Any] | None = ...
+) -> set[Any]: ...
+@overload
+def field(*, default_factory: Callable[[], T], repr: bool = ..., metadata: Mapping[Any, Any] | None = ...) -> T: ...
+def field(**options: Any) -> Any:
+    """A field whose default is made afresh for each object: `items: list[str] = field(default_factory=list)`.
+
+    It is the standard library's; the types of this one spare pyright's strict users `list[str]` in place of `list`.
+    """
+    return dataclasses.field(**options)
 
 
 class Scope(NamedTuple):
     """Where a class statement stands: what its annotations can see, and what tells two statements apart."""
 
-    globals: Mapping[str, Any]
+    globals: dict[str, Any]
     locals: Mapping[str, Any]
     code: object
     line: int
@@ -44,9 +67,10 @@ class Scope(NamedTuple):
         if frame is None:  # made by types.new_class or the like
             module = sys.modules.get(owner.__module__)
             return cls(vars(module) if module else {}, {}, None, 0)
-        return cls(frame.f_globals, frame.f_locals, frame.f_code, frame.f_lineno)
+        seen = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
+        return cls(frame.f_globals, seen, frame.f_code, frame.f_lineno)
 
-    def resolve(self, owner: type, annotation: Any, known: Mapping[str, Any] | None = None) -> Any:
+    def resolve(self, owner: type, annotation: Any, known: dict[str, Any] | None = None) -> Any:
         """The type that an annotation means, evaluating text (`from __future__ import annotations`).
 
         Names are looked up in the class's own nested classes, in the locals of the function that defines it, and
@@ -55,7 +79,7 @@ class Scope(NamedTuple):
         nested = {name: value for name, value in vars(owner).items() if isinstance(value, type)}
         seen = {**self.locals, **nested, owner.__name__: owner}
         holder = type("Holder", (), {"__annotations__": {"it": annotation}, "__module__": owner.__module__})
-        return typing.get_type_hints(holder, dict(known or self.globals), seen, include_extras=True)["it"]
+        return typing.get_type_hints(holder, known or self.globals, seen, include_extras=True)["it"]
 
 
 class FieldSpec(NamedTuple):
@@ -94,6 +118,7 @@ def collect(cls: type, inherited: list[Fields], scope: Scope) -> Fields:
     _check_unannotated(cls, annotations, stored)
     for name, annotation in annotations.items():
         if name.startswith("_"):
+            _check_scratch(cls, name)
             if "ClassVar" not in str(annotation) and (default := _default(cls, name, annotation)) is not None:
                 scratch[name] = default
             continue
@@ -186,6 +211,11 @@ def _check_field(cls: type, name: str, hint: Any, default: Default | None) -> No
         raise DefinitionError(f"{where}: a constant is no state; write {name}: ClassVar[...] = ...")
     if isinstance(hint, dataclasses.InitVar):
         raise DefinitionError(f"{where}: objects are not constructed when they are loaded; use after_load")
+
+
+def _check_scratch(cls: type, name: str) -> None:
+    if name.startswith("_durable"):
+        raise DefinitionError(f"{cls.__name__}.{name}: names that begin with _durable are the engine's; rename it")
 
 
 def _is_method(value: Any) -> bool:

@@ -152,18 +152,18 @@ class DurableObject:
     @property
     def id(self) -> str:
         """The object's id, a part of its address: read-only and never stored."""
-        context = self._context()
+        context = self._durable_context()
         return cast("str", None) if context is None else context.object_id
 
     def now(self) -> datetime:
         """The time by the engine's clock, aware, in UTC."""
-        context = self._context()
+        context = self._durable_context()
         return datetime.now(UTC) if context is None else context.now()
 
     @property
     def alarms(self) -> ObjectAlarms:
         """The object's alarms: `self.alarms.schedule(Class.method, after=timedelta(minutes=1))`."""
-        context = self._context()
+        context = self._durable_context()
         if context is not None:
             return context.alarms
         attributes = self.__dict__
@@ -174,7 +174,7 @@ class DurableObject:
     @property
     def engine(self) -> Caller:
         """The way to other objects: `await self.engine.at(Other, "id").do()`. Raises EngineClosed without an engine."""
-        context = self._context()
+        context = self._durable_context()
         if context is None:
             said = f"this {type(self).__name__} was made without an engine, so it cannot call other objects"
             raise EngineClosed(
@@ -182,7 +182,7 @@ class DurableObject:
             )
         return context.engine
 
-    def _context(self) -> Context | None:
+    def _durable_context(self) -> Context | None:
         return cast("Context | None", self.__dict__.get(CONTEXT))
 
 

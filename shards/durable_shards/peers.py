@@ -29,7 +29,8 @@ RETRY_SECONDS: Final = 0.005
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
-_IMMUTABLE: Final = frozenset({str, bool, float, bytes, type(None)})
+_SMALL: Final = frozenset({bool, float, type(None)})
+_IMMUTABLE: Final = frozenset({str, bytes})
 _INT_MIN: Final = -(1 << 63)
 _INT_MAX: Final = (1 << 64) - 1
 
@@ -159,12 +160,15 @@ def pack_end(elements: list[bytes], start: int) -> int:
 def detached(value: Any) -> Any:
     """A value as it would arrive over the wire, sharing nothing mutable with the original.
 
-    Raises TypeError, ValueError or OverflowError for what msgpack cannot carry.
+    Raises TooLarge, and TypeError, ValueError or OverflowError for what msgpack cannot carry.
     """
     kind = type(value)
-    if kind in _IMMUTABLE or (kind is int and _INT_MIN <= value <= _INT_MAX):
+    if kind in _SMALL or (kind is int and _INT_MIN <= value <= _INT_MAX):
         return value
-    return _decode(_encode(value))
+    encoded = _encode(value)
+    if len(encoded) > RESULT_BYTES_MAX:
+        raise TooLarge(f"a result of {len(encoded)} bytes is over the limit of {RESULT_BYTES_MAX}; nothing was changed")
+    return value if kind in _IMMUTABLE else _decode(encoded)
 
 
 class FuturePeer(Peer):

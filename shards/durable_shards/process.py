@@ -29,9 +29,11 @@ from durable_shards.control import (
     Ask,
     Channel,
     Drain,
+    Drained,
     EpochChanged,
     Failed,
     FencedOff,
+    Finish,
     Inheritance,
     Park,
     Ready,
@@ -111,6 +113,7 @@ class ShardProcess:
         self._ended: asyncio.Future[int] = loop.create_future()
         """The exit code, once it is known that and how the process ends."""
         self._drain_seconds = _DEFAULT_DRAIN_SECONDS
+        self._finish = asyncio.Event()
         self._told_epoch = 0
         self._told_parked = set(config.parked)
         self._asked: set[asyncio.Task[None]] = set()
@@ -141,9 +144,12 @@ class ShardProcess:
         gc.freeze()
 
     async def _drain(self) -> None:
-        """Finish what was taken in; what does not finish in time is not answered, and known to be undone."""
+        """Finish what was taken in, and what turns of other shards need; what is not done in time is undone."""
         try:
             async with asyncio.timeout(self._drain_seconds):
+                await self._shard.drain()
+                self._channel.send(Drained())
+                await self._finish.wait()
                 await self._shard.drain()
         except TimeoutError:
             _log.warning("draining took more than %g s: the rest is dropped", self._drain_seconds)
@@ -183,6 +189,8 @@ class ShardProcess:
             case Drain(seconds):
                 self._drain_seconds = seconds
                 self._end(EXIT_DRAINED)
+            case Finish():
+                self._finish.set()
 
     async def _answer(self, ask: Ask) -> None:
         try:

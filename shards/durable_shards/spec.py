@@ -97,7 +97,7 @@ def spec_of(cls: Any) -> ClassSpec:
     spec = vars(cls).get(SPEC) if isinstance(cls, type) else None
     if isinstance(spec, ClassSpec):
         return spec
-    if not isinstance(cls, type):
+    if not isinstance(cls, type) or hasattr(cls, "_durable_object"):
         raise DefinitionError(f"expected a class derived from DurableObject, got {cls!r:.100}")
     method = next((name for name, value in vars(cls).items() if name[0] != "_" and inspect.isfunction(value)), "get")
     raise DefinitionError(
@@ -226,7 +226,9 @@ def _methods(
     alarms: dict[str, AlarmSpec] = {}
     for name, each in declared.items():
         if each.name != name:
-            raise DefinitionError(f"{cls.__name__}.{name} is {each.name} under a second name; define another method")
+            raise DefinitionError(
+                f"{cls.__name__}.{name} and .{each.name} are one method; define a method for each name"
+            )
         if isinstance(each, Alarm):
             alarms[name] = _alarm(cls, name, each)
             continue

@@ -2,7 +2,10 @@
 
 The instance itself is dumped (orjson's dataclass fast path writes the public attributes of `__dict__` and skips those
 that begin with an underscore); reading goes through a generated msgspec.Struct that knows types and defaults. This
-pair costs 0.3 and 0.5 µs for a small class, where generic encoders cost 1 to 3 (`docs/performance.md`).
+pair costs 0.3 and 0.5 µs for a small class, where generic ones cost 1 to 3.
+
+Stored fields that the class does not declare are kept and written back; those inside of nested dataclasses are not,
+since msgspec passes over them without a word.
 
 Exactness is `verify`'s work: it runs only when a turn changed the text, and refuses whatever would not come back
 equal, types included (`durable_storage.shapes`).
@@ -61,9 +64,7 @@ class StateCodec:
         self._compiler = Shapes()
         self.shapes: dict[str, Shape] = {name: self._shape(name, hint) for name, hint in fields.items()}
         self.defaults = {name: self._default(name, defaults.get(name)) for name in fields}
-        self._rows = [
-            (name, shape.kinds if shape.simple else _NONE, shape.accept) for name, shape in self.shapes.items()
-        ]
+        self._rows = [(name, *shape.row) for name, shape in self.shapes.items()]
         self._allowed = frozenset(fields)
         self._hook = hook if self._compiler.needs_hook else None
         self._options = orjson.OPT_NON_STR_KEYS if self._compiler.needs_keys else 0
@@ -121,15 +122,15 @@ class StateCodec:
         """The attributes of a stored object, typed; defaults fill what is missing. Raises StateUnreadable."""
         try:
             return msgspec.structs.asdict(self._strict.decode(data))
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            pass  # unknown fields, or something worse
+        except Exception:  # noqa: S110 - unknown fields, or something worse that shows itself again
+            pass
         try:
             attributes = msgspec.structs.asdict(self._lenient.decode(data))
             attributes[EXTRA] = {
                 name: raw.copy() for name, raw in _raw_fields.decode(data).items() if name not in self.fields
             }
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise StateUnreadable(f"{self.owner}: {_located(error)}") from None
+        except Exception as error:  # dataclasses of users may raise anything in __post_init__
+            raise StateUnreadable(f"{self.owner}: {_located(error)}") from error
         return attributes
 
     def _shape(self, name: str, hint: Any) -> Shape:
@@ -173,7 +174,8 @@ class StateCodec:
             if name not in self.fields and not name.startswith("_"):
                 advice = "annotate it in the class, or begin its name with an underscore to keep it out of the state"
                 raise self._refused(Mismatch(f"{self.owner} declares no field of this name: {advice}").at(name))
-        self._allowed |= attributes.keys()
+        if len(self._allowed) < _NAMES_MAX:
+            self._allowed |= attributes.keys()
 
     def _repaired(self, obj: Any, error: Exception) -> bytes:
         """What orjson refused: an int that is too large, but a float by its annotation; or a place to be found."""
@@ -188,7 +190,8 @@ class StateCodec:
 
 
 _TOO_DEEP = "nested too deep (orjson writes 254 levels), or contains itself"
-_NONE: frozenset[type] = frozenset()
+_NAMES_MAX = 1000
+"""Names of scratch that are remembered, so that a class which makes them up does not fill the memory."""
 _PLAIN_FACTORIES = (list, dict, set, frozenset, tuple, str, bytes, int, float, bool)
 _AMBIGUOUS = "JSON could not tell such values apart when they are read; use separate fields, or tagged msgspec.Structs"
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])

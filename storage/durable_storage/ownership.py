@@ -30,9 +30,9 @@ def data_loss(claim: Claim, seq: int, known: int | None = None) -> DataLossDetec
     """The store shows `seq`, somebody remembers more: `known`, or the claimant."""
     known = known or claim.acknowledged_seq or 0
     return DataLossDetected(
-        f"the store of {claim.host} ends at commit {seq}, but commit {known} was acknowledged: {known - seq} commits "
-        "are missing (a torn or deleted write-ahead log, a stale replica, an old backup). Nothing was changed and nothing "
-        "is served from it. Bring the store back, or accept the loss with --accept-data-loss"
+        f"the store of {claim.host} ends at commit {seq}, but commit {known} was acknowledged: "
+        f"{known - seq} commits are missing (a torn or deleted write-ahead log, a stale replica, an old backup). "
+        "Nothing was changed and nothing is served. Bring the store back, or accept the loss with --accept-data-loss"
     )
 
 

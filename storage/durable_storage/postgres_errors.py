@@ -9,7 +9,6 @@ from __future__ import annotations
 from enum import Enum, auto
 
 import asyncpg
-from asyncpg.exceptions import _base as asyncpg_base
 
 from durable_storage.errors import SchemaMismatch, StoreUnavailable
 
@@ -70,28 +69,41 @@ def judge(error: BaseException) -> Verdict:
             return Verdict.UNKNOWN
         state = error.sqlstate or ""
         return _BY_STATE.get(state) or _BY_CLASS.get(state[:2], Verdict.HOPELESS)
-    if isinstance(error, asyncpg_base.DataError | UnicodeError | OverflowError):
+    if isinstance(error, ValueError | OverflowError):
         return Verdict.REFUSED  # asyncpg could not encode an argument: nothing was sent.
     return Verdict.UNKNOWN
 
 
-EXPECTED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+EXPECTED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What a driver call can raise; anything else is a bug and passes through."""
+
+
+_NOT_OUR_TABLES = (
+    asyncpg.UndefinedTableError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+)
+_ADVICE: dict[type[asyncpg.PostgresError], tuple[str, bool]] = {
+    # Why, and whether it may pass by itself.
+    asyncpg.InvalidCatalogNameError: ("{error}: create it with `createdb`, then run `{migrate}`", False),
+    asyncpg.InvalidAuthorizationSpecificationError: ("PostgreSQL refused us: {error}", False),
+    asyncpg.InsufficientPrivilegeError: (
+        "the database role lacks rights ({error}): grant them, or connect as the tables' owner",
+        False,
+    ),
+    asyncpg.ReadOnlySQLTransactionError: (
+        "PostgreSQL is read-only ({error}): it is a standby, or an operator made it so",
+        True,
+    ),
+}
 
 
 def explanation(error: BaseException, *, migrate: str) -> SchemaMismatch | StoreUnavailable:
     """The typed error for those who call the engine. `migrate` is the command that makes the tables."""
-    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError | asyncpg.UndefinedColumnError):
+    if isinstance(error, _NOT_OUR_TABLES):
         return SchemaMismatch(f"the tables are not there or not of this version ({error}): run `{migrate}`")
-    if isinstance(error, asyncpg.UndefinedFunctionError):
-        return SchemaMismatch(f"the tables are not of this version ({error}): run `{migrate}`")
-    if isinstance(error, asyncpg.InvalidCatalogNameError):
-        return StoreUnavailable(f"{error}: create it with `createdb`, then run `{migrate}`", retryable=False)
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
-        return StoreUnavailable(f"PostgreSQL refused us: {error}", retryable=False)
-    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        return StoreUnavailable(f"PostgreSQL is read-only ({error}): it is a standby, or an operator made it so")
-    if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        problem = f"the database role lacks rights ({error}): grant them, or connect as the tables' owner"
-        return StoreUnavailable(problem, retryable=False)
+    for kind, (advice, retryable) in _ADVICE.items():
+        if isinstance(error, kind):
+            return StoreUnavailable(advice.format(error=error, migrate=migrate), retryable=retryable)
     return StoreUnavailable(f"PostgreSQL cannot be used at the moment: {str(error) or type(error).__name__}")

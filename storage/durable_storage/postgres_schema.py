@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import asyncpg
@@ -25,8 +26,8 @@ _SCHEMA_BYTES_MAX = 63
 
 def migrate_command(url: str, prefix: str = "") -> str:
     """What to run to make or upgrade the tables."""
-    tenant = f" --prefix {prefix}" if prefix else ""
-    return f"durable-engine migrate up --store {without_password(url)}{tenant}"
+    tenant = f" --prefix {shlex.quote(prefix)}" if prefix else ""
+    return f"durable-engine migrate up --store {shlex.quote(without_password(url))}{tenant}"
 
 
 def schema_of(prefix: str, home: str) -> str:
@@ -94,8 +95,8 @@ def step_script(step: Step, prefix: str) -> str:
     migration = step.migration
     script = migration.script(step.direction, prefix)
     if step.direction == "up":
-        note = (
-            "INSERT INTO durable_migrations (version, name, checksum)"
+        note = (  # The names are those of our own files.
+            "INSERT INTO durable_migrations (version, name, checksum)"  # noqa: S608
             f" VALUES ({migration.version}, '{migration.name}', '{migration.checksum}');"
         )
     else:

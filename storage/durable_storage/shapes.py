@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -28,6 +28,7 @@ from durable_storage.values import (
     accept_at,
     accept_each,
     accept_finite,
+    accept_items,
     mismatch,
     name_of,
     simple,
@@ -270,10 +271,7 @@ class Shapes:
                 for each in value:
                     accept_at(f"[{each!r}]", key.accept, each)
             if not (item.simple and set(map(type, value.values())) <= item.kinds):
-                for name, each in value.items():
-                    accepted = accept_at(f"[{name!r}]", item.accept, each)
-                    if accepted is not each:
-                        value[name] = accepted
+                accept_items(value, item.accept)
             return value
 
         return Shape(text, frozenset((dict,)), accept)
@@ -326,22 +324,27 @@ class Shapes:
 
     def _attributes(self, cls: type, names: list[str], assign: Callable[[Any, str, Any], None]) -> Shape:
         text = name_of(cls)
-        shapes: dict[str, Shape] = {}
+        declared = frozenset(names)
+        rows: list[tuple[str, frozenset[type], Accept]] = []
 
         def accept(value: Any) -> Any:
             if type(value) is not cls:
                 raise mismatch(text, value)
-            for name, shape in shapes.items():
-                each = getattr(value, name, MISSING)
-                if each is MISSING:
-                    raise Mismatch("the attribute was deleted").at(f".{name}")
-                if type(each) not in shape.kinds or not shape.simple:
-                    accepted = accept_at(f".{name}", shape.accept, each)
-                    if accepted is not each:
-                        assign(value, name, accepted)
-            for name in getattr(value, "__dict__", ()):
-                if name not in shapes:
-                    raise Mismatch(f"{text} declares no field of this name").at(f".{name}")
+            name = ""
+            try:
+                for name, kinds, accept_field in rows:
+                    each = getattr(value, name)
+                    if type(each) not in kinds:
+                        accepted = accept_field(each)
+                        if accepted is not each:
+                            assign(value, name, accepted)
+            except Mismatch as problem:
+                raise problem.at(f".{name}") from None
+            except AttributeError:
+                raise Mismatch("the attribute was deleted").at(f".{name}") from None
+            if not declared.issuperset(getattr(value, "__dict__", ())):
+                name = next(name for name in value.__dict__ if name not in declared)
+                raise Mismatch(f"{text} declares no field of this name").at(f".{name}")
             return value
 
         shape = Shape(text, frozenset((cls,)), accept)
@@ -350,8 +353,7 @@ class Shapes:
             hints = get_type_hints(cls, include_extras=True)
         except NameError as error:
             raise self.unsupported(cls, f"{error}; define it at module level, above the class") from None
-        for name in names:
-            shapes[name] = self.of(hints[name])
+        rows += [(name, *self.of(hints[name]).row) for name in names]
         return shape
 
 

@@ -6,6 +6,7 @@ sees every finished commit and never blocks the writer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ from durable_storage.sqlite_reads import SqliteReads
 from durable_storage.sqlite_shard import OutcomeUnknown, SqliteShard
 from durable_storage.store import Change, Claim, ResultRow, Stored
 from durable_storage.worker import Worker
+
+_log = logging.getLogger(__name__)
 
 
 class SqliteStore:
@@ -86,10 +89,10 @@ class SqliteStore:
                 self._own(await writer.run(shard.apply, changes))
                 self.unavailable_since = None
                 return
-            except StoreUnavailable:
-                self._note_unavailable()
-            except OutcomeUnknown:
-                self._note_unavailable()
+            except StoreUnavailable as error:
+                self._note_unavailable(error)
+            except OutcomeUnknown as error:
+                self._note_unavailable(error)
                 if await self._resolve(changes[0].address.prefix):
                     return
             await backoff.wait()
@@ -103,12 +106,14 @@ class SqliteStore:
                 self._own(shard.owned)
                 self.unavailable_since = None
                 return was_applied
-            except StoreUnavailable:
+            except StoreUnavailable as error:
+                self._note_unavailable(error)
                 await backoff.wait()
 
-    def _note_unavailable(self) -> None:
+    def _note_unavailable(self, error: Exception) -> None:
         if self.unavailable_since is None:
             self.unavailable_since = monotonic()
+            _log.warning("%s does not take commits, trying again: %s", self._layout.root, error)
 
     async def confirm(self) -> None:
         """Raises Fenced when the files have another owner."""

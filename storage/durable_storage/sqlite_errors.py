@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import ENOSPC
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -31,9 +31,14 @@ def explanation(root: Path, error: Exception) -> SchemaMismatch | StoreUnavailab
         return StoreUnavailable(f"a file in {root} is damaged ({error}): restore it from a backup", retryable=False)
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return StoreUnavailable(f"{root} is locked by another process: end that one, or call again later")
-    if isinstance(error, apsw.FullError) or getattr(error, "errno", None) == ENOSPC:
+    if is_full(error):
         return StoreUnavailable(f"no space is left for {root}: free some and call again")
     if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError | PermissionError):
         problem = f"{root} cannot be opened for writing by this user ({error}): change its owner or its rights"
         return StoreUnavailable(problem, retryable=False)
     return StoreUnavailable(f"the store in {root} cannot be used: {error}")
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the disk has no space left. SQLite has rolled back cleanly then."""
+    return isinstance(error, apsw.FullError) or getattr(error, "errno", None) in {ENOSPC, EDQUOT}

@@ -109,13 +109,12 @@ class ShardFile:
 
     def host(self) -> HostRow | None:
         """The owner on record, None for a file that nobody opened yet."""
-        row = self._run(SQL["read_host"]).fetchone()
-        return HostRow(*row) if row else None
+        rows = self._fetch("read_host")
+        return HostRow(*rows[0]) if rows else None
 
     def siblings(self) -> dict[str, int]:
         """How far the files of the shard's other tenants were at the last write to this one."""
-        rows: Any = self._run(SQL["read_siblings"])
-        return dict(rows)
+        return dict(self._fetch("read_siblings"))
 
     def claim(self, claim: Claim, owned: Ownership, sibling: Sibling | None, now: int) -> None:
         """Put the claimant in the place of whoever owned the file, and forget what it knew of other files.
@@ -221,26 +220,32 @@ class ShardFile:
             return [self._load(key) for key in keys]
 
     def _load(self, key: tuple[str, str]) -> Stored | None:
-        row: Any = self._run(SQL["load_object"], key).fetchone()
+        rows = self._fetch("load_object", key)
         alarms = tuple(
             AlarmRow(name, from_microseconds(at), payload, attempts)
-            for name, at, payload, attempts in self._run(SQL["load_alarms"], key)
+            for name, at, payload, attempts in self._fetch("load_alarms", key)
         )
-        if row is not None:
-            return Stored(row[0], row[1], alarms)
+        if rows:
+            state, version = rows[0]
+            return Stored(state, version, alarms)
         return Stored(None, 0, alarms) if alarms else None
 
     def load_results(self, keys: Sequence[tuple[str, str, str]], now: int) -> list[ResultRow | None]:
         """Unexpired results by (object_type, object_id, key)."""
         found: list[ResultRow | None] = []
         for key in keys:
-            row: Any = self._run(SQL["load_result"], (*key, now)).fetchone()
-            found.append(ResultRow(row[0], row[1], row[2], from_microseconds(row[3])) if row else None)
+            rows = self._fetch("load_result", (*key, now))
+            found += [ResultRow(row[0], row[1], row[2], from_microseconds(row[3])) for row in rows] or [None]
         return found
 
     def list_ids(self, object_type: str, after: str, limit: int) -> list[str]:
         """A page of ids in byte order."""
-        return [row[0] for row in self._run(SQL["list_ids"], (object_type, after, limit))]
+        return [row[0] for row in self._fetch("list_ids", (object_type, after, limit))]
+
+    def _fetch(self, name: str, key: tuple[Any, ...] = ()) -> list[Any]:
+        # To the end, always: a statement that is not finished holds its view of the file, and keeps the log from
+        # being folded in.
+        return self._run(SQL[name], key).fetchall()
 
 
 def _object_rows(changes: Sequence[Change], now: int) -> tuple[list[tuple[Any, ...]], list[Change]]:

@@ -31,6 +31,7 @@ from durable_storage.errors import SchemaMismatch
 from durable_storage.migrations import Applied, Step
 from durable_storage.sqlite_file import SQL, HostRow, ShardFile, connect
 
+_NAME_BYTES_MAX: Final = 255
 _GENERATION: Final = re.compile(r"g\d{6}")
 
 
@@ -72,8 +73,7 @@ class Layout:
 
     def _tenant_directory(self, generation: Generation, prefix: str) -> Path:
         directory = self.root / generation.name
-        # quote() leaves dots alone, and a tenant called ".." must not leave the store.
-        return directory / "tenants" / quote(prefix, safe="").replace(".", "%2E") if prefix else directory
+        return directory / "tenants" / _directory_name(prefix) if prefix else directory
 
     def tenants(self, generation: Generation) -> list[str]:
         """Prefixes that have files, the empty one first."""
@@ -186,6 +186,17 @@ class Layout:
         for path in self.root.iterdir():
             if _GENERATION.fullmatch(path.name) and path.name != current.name:
                 shutil.rmtree(path)
+
+
+def _directory_name(prefix: str) -> str:
+    # quote() leaves dots alone, and a tenant called ".." must not leave the store.
+    name = quote(prefix, safe="").replace(".", "%2E")
+    if len(name) > _NAME_BYTES_MAX:
+        raise SchemaMismatch(
+            f"prefix {prefix!r} makes a directory name of {len(name)} bytes, percent-encoded: "
+            f"a file system allows {_NAME_BYTES_MAX}"
+        )
+    return name
 
 
 def _sync(path: Path) -> None:

@@ -55,8 +55,8 @@ def step_script(step: Step) -> str:
     migration = step.migration
     script = migration.script(step.direction, "")
     if step.direction == "up":
-        note = (
-            "INSERT INTO durable_migrations (version, name, checksum, applied_at) VALUES"
+        note = (  # The names are those of our own files.
+            "INSERT INTO durable_migrations (version, name, checksum, applied_at) VALUES"  # noqa: S608
             f" ({migration.version}, '{migration.name}', '{migration.checksum}', unixepoch());"
         )
     else:

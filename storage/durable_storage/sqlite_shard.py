@@ -16,7 +16,7 @@ from uuid import uuid4
 import apsw
 
 from durable_storage import sqlite_schema
-from durable_storage.batching import Refused
+from durable_storage.batching import Refused, refusal
 from durable_storage.errors import (
     DataLossDetected,
     Fenced,
@@ -26,6 +26,7 @@ from durable_storage.errors import (
 )
 from durable_storage.ownership import NOBODY, Ownership, data_loss, fenced, fenced_by_term
 from durable_storage.sqlite_control import term_on_record
+from durable_storage.sqlite_errors import is_full
 from durable_storage.sqlite_file import HostRow, ShardFile, Sibling, connect, microseconds
 from durable_storage.sqlite_layout import Generation, Layout
 from durable_storage.store import Change, Claim
@@ -139,16 +140,21 @@ class SqliteShard:
             file.apply(changes, self._claim, self.owned, sibling, microseconds(self._now()))
         except Fenced:
             raise fenced(self._claim) from None
-        except apsw.FullError as error:
-            full = PersistenceFailed(f"no space is left for {self._layout.root}, nothing was stored", retryable=True)
-            raise Refused(full, divisible=False) from error
-        except apsw.BusyError as error:
-            raise StoreUnavailable(f"{self._layout.root} is locked by another process") from error
+        except SchemaMismatch as error:
+            raise Refused(refusal(error), divisible=False) from error
         except (apsw.Error, OSError) as error:
-            raise OutcomeUnknown(str(error)) from error
+            raise self._failure(error) from error
         self._last_prefix = prefix
         self.owned = self.owned._replace(seq=self.owned.seq + 1)
         return self.owned
+
+    def _failure(self, error: Exception) -> Exception:
+        if is_full(error):
+            problem = f"no space is left for {self._layout.root}, nothing was stored: free some and call again"
+            return Refused(PersistenceFailed(problem, retryable=True), divisible=False)
+        if isinstance(error, apsw.BusyError):
+            return StoreUnavailable(f"{self._layout.root} is locked by another process")
+        return OutcomeUnknown(str(error))
 
     def _create(self, prefix: str) -> ShardFile:
         path = self._layout.file(self._generation, prefix, self._claim.shard)

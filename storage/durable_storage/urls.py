@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from durable_storage.errors import DurableError
 from durable_storage.lease import Control
@@ -38,12 +38,20 @@ def kind_of(url: str) -> Kind:
         raise StoreUrlError(f"{url!r} is no store URL: write {EXAMPLES}")
     match scheme:
         case "postgresql" | "postgres":
+            _check_port(url)
             return "postgresql"
         case "sqlite":
             return "sqlite"
         case "memory":
             return "memory"
     raise StoreUrlError(f"no store is called {scheme!r}: write {EXAMPLES}")
+
+
+def _check_port(url: str) -> None:
+    try:
+        urlsplit(url).port  # noqa: B018 - it is parsed by being asked for
+    except ValueError as error:
+        raise StoreUrlError(f"{without_password(url)!r}: {error}") from None
 
 
 def open_store(url: str) -> Store:
@@ -94,10 +102,13 @@ def directory_of(url: str) -> Path:
 def without_password(url: str) -> str:
     """The URL as it may be shown and logged."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))
+    if parts.password is not None:
+        user, _, host = parts.netloc.rpartition("@")
+        url = url.replace(parts.netloc, f"{user.partition(':')[0]}@{host}", 1)
+    if "password=" in parts.query:
+        options = [(name, value) for name, value in parse_qsl(parts.query) if not name.endswith("password")]
+        url = url.replace(parts.query, urlencode(options), 1)
+    return url
 
 
 def _world(url: str) -> MemoryWorld:

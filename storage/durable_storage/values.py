@@ -8,6 +8,7 @@ with seconds (they are rounded).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -19,6 +20,7 @@ from typing import Any, Final, get_args
 from uuid import UUID
 
 Accept = Callable[[Any], Any]
+_NONE: Final[frozenset[type]] = frozenset()
 
 
 class Mismatch(Exception):
@@ -46,6 +48,11 @@ class Shape:
     simple: bool = False
     """Whether a value of one of `kinds` needs no further look."""
 
+    @property
+    def row(self) -> tuple[frozenset[type], Accept]:
+        """The types that need no further look, and what looks at all others."""
+        return self.kinds if self.simple else _NONE, self.accept
+
 
 def mismatch(expected: str, value: Any) -> Mismatch:
     """`expected int, got bool (True)`, with values cut where they get long."""
@@ -57,13 +64,16 @@ def mismatch(expected: str, value: Any) -> Mismatch:
     return Mismatch(f"expected {expected}, got {type(value).__qualname__}" + (f" ({shown})" if shown else ""))
 
 
+_MODULES: Final = re.compile(r"(?:[\w<>]+\.)+(?=\w)")
+
+
 def name_of(annotation: Any) -> str:
     """An annotation as its author would write it."""
     if annotation is None or annotation is NoneType:
         return "None"
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__qualname__.rpartition("<locals>.")[2]
-    return str(annotation).replace("typing.", "").replace("datetime.", "").replace("NoneType", "None")
+    return _MODULES.sub("", str(annotation)).replace("NoneType", "None")
 
 
 def simple(text: str, *kinds: type) -> Shape:
@@ -97,6 +107,18 @@ def accept_each(values: Iterable[Any], accept: Accept) -> list[Any]:
     return accepted
 
 
+def accept_items(values: dict[Any, Any], accept: Accept) -> None:
+    """Accept the values of a dict, in place: a mismatch is found at its key."""
+    key = None
+    try:
+        for key, value in values.items():
+            accepted = accept(value)
+            if accepted is not value:
+                values[key] = accepted
+    except Mismatch as problem:
+        raise problem.at(f"[{key!r}]") from None
+
+
 def accept_finite(value: Any) -> Any:
     """A float that JSON can write."""
     if type(value) is not float:
@@ -116,7 +138,7 @@ def _datetime(value: Any) -> Any:
     offset = value.utcoffset()
     if offset is None:
         raise Mismatch(f"the time zone {zone!r} has no UTC offset, so the datetime would come back naive")
-    if offset % timedelta(minutes=1):
+    if offset.seconds % 60 or offset.microseconds:
         raise Mismatch(f"a UTC offset of {offset} is not whole minutes; convert it with .astimezone(UTC)")
     if type(zone) is timezone and not value.fold:
         return value
@@ -155,11 +177,11 @@ def _plain(value: Any) -> Any:
             accept_each(value, _plain)
         return value
     if kind is dict:
-        for key, item in value.items():
+        for key in value:
             if type(key) is not str:
                 raise mismatch("str as key of plain JSON", key).at(f"[{key!r}]")
-            if type(item) not in _PLAIN_LEAVES:
-                accept_at(f"[{key!r}]", _plain, item)
+        if not set(map(type, value.values())) <= _PLAIN_LEAVES:
+            accept_items(value, _plain)
         return value
     raise mismatch(_PLAIN_TEXT, value)
 

@@ -112,7 +112,7 @@ async def test_a_shard_lists_its_own_partitions(rig: Rig) -> None:
         await stores[shard].commit([one])
     lists = [await store.list_ids("", "Counter", None, 100) for store in stores]
     assert all(lists)
-    assert sorted(sum(lists, [])) == sorted(ids)
+    assert sorted(each for page in lists for each in page) == sorted(ids)
 
 
 async def test_a_new_state_replaces_the_old_one(rig: Rig) -> None:

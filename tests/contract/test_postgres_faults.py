@@ -15,9 +15,9 @@ from durable_storage.migrate import up
 from durable_storage.postgres import PostgresStore
 from durable_storage.store import Claim, Stored
 from tests.contract.rigs import address, alarm, change, result
-from tests.support.eventually import eventually
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Connection, Direction, Proxy
+from tests.support.watching import watch_for
 
 CLAIM = Claim("shard-0", "test", 1, "ipc:///nowhere", 0, 1)
 
@@ -93,7 +93,7 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once(
     assert await store.load([address("a")]) == [Stored(b"1", 2, (alarm("x"),))]
 
 
-@pytest.mark.parametrize("count", [0, 1, 50, 150, 10_000])
+@pytest.mark.parametrize("count", [0, 1, 50, 150, 4000])
 async def test_a_commit_cut_on_its_way_is_applied_once(
     proxy: Proxy, store: PostgresStore, admin: asyncpg.Connection[Any], count: int
 ) -> None:
@@ -200,9 +200,9 @@ async def test_a_backend_terminated_in_the_middle_of_a_commit(
     await transaction.start()
     await blocker.execute("SELECT FROM durable_hosts FOR UPDATE")
     commit = asyncio.create_task(store.commit([change("a", b"1", 2)]))
-    (waiting,) = await eventually(lambda: backends_waiting_for_a_lock(admin))
+    (waiting,) = await watch_for(lambda: backends_waiting_for_a_lock(admin))
     assert await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", waiting)
-    await eventually(lambda: store.unavailable_since is not None)
+    await watch_for(lambda: store.unavailable_since is not None)
     await transaction.rollback()
     await blocker.close()
     assert await commit == {}
@@ -221,7 +221,7 @@ async def test_a_statement_that_waits_during_a_takeover_writes_nothing(
     await blocker.execute("UPDATE durable_hosts SET epoch = epoch + 1, incarnation = gen_random_uuid()")
     batch = [change("a", b'"zombie"', 2), change("b", delete=True, alarms_set=[alarm("x")], results=[result("k")])]
     commit = asyncio.create_task(store.commit(batch))
-    await eventually(lambda: backends_waiting_for_a_lock(admin))
+    await watch_for(lambda: backends_waiting_for_a_lock(admin))
     await transaction.commit()
     await blocker.close()
     with pytest.raises(Fenced):
@@ -241,7 +241,7 @@ async def test_opening_ends_the_connections_of_the_owner_before(
     async def is_gone() -> bool:
         return not await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid)
 
-    await eventually(is_gone)
+    await watch_for(is_gone)
     await heir.close()
 
 
@@ -259,7 +259,7 @@ async def test_a_black_hole_ends_at_the_deadline(proxy: Proxy, admin: asyncpg.Co
 
     normal, proxy.filter = proxy.filter, swallowing
     commit = asyncio.create_task(store.commit([change("a", b"1", 1)]))
-    await eventually(lambda: store.unavailable_since is not None)
+    await watch_for(lambda: store.unavailable_since is not None)
     with pytest.raises(StoreUnavailable) as caught:
         await store.load([address("a")])
     assert caught.value.retryable
@@ -316,7 +316,7 @@ async def test_a_read_only_server_is_waited_out(
         WHERE application_name LIKE 'durable-engine shard-0%'"""
     )
     commit = asyncio.create_task(store.commit([change("a", b"1", 2)]))
-    await eventually(lambda: store.unavailable_since is not None)
+    await watch_for(lambda: store.unavailable_since is not None)
     other = PostgresStore(postgres_dsn)
     with pytest.raises(StoreUnavailable, match="read-only"):
         await other.open(CLAIM)
@@ -334,7 +334,7 @@ async def test_a_server_that_crashes_and_comes_back(postgres_server: PostgresSer
     for version in range(2, 4):
         await asyncio.to_thread(postgres_server.stop, "immediate")
         commit = asyncio.create_task(store.commit([change("a", b"1", version)]))
-        await eventually(lambda: store.unavailable_since is not None)
+        await watch_for(lambda: store.unavailable_since is not None)
         with pytest.raises(StoreUnavailable) as caught:
             await store.load([address("a")])
         assert caught.value.retryable
@@ -381,7 +381,7 @@ async def test_a_role_without_rights_is_told_so(postgres_server: PostgresServer)
     await admin.execute("ALTER ROLE app CONNECTION LIMIT 0")
     await admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'app'")
     commit = asyncio.create_task(store.commit([change("a", b"3", 2)]))
-    await eventually(lambda: store.unavailable_since is not None)
+    await watch_for(lambda: store.unavailable_since is not None)
     await admin.execute("ALTER ROLE app CONNECTION LIMIT 10")
     assert await commit == {}
     await admin.close()

@@ -69,3 +69,8 @@ class Relay(DurableObject):
         count: int = await self.engine.at(Counter, counter_id).increment()
         self.relayed += 1
         return count
+
+    @handler
+    async def pass_on_later(self, counter_id: str, seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return await self.pass_on(counter_id)

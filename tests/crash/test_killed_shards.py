@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,6 +147,30 @@ def test_a_planned_restart_fails_no_call(make_server: MakeServer, store: str) ->
         advance(load, 300)
 
     assert_exact(load, counts(server.endpoint))
+
+
+def test_a_planned_restart_fails_no_call_between_objects(server: Server) -> None:
+    """Turns that call objects of the draining shard, be it their own, come to their end."""
+    with server.client(timeout=20) as client, ThreadPoolExecutor() as threads:
+        calls = [
+            threads.submit(client.call_by_name, "Relay", f"r{number}", "pass_on_later", [f"c{number}", 0.7], {})
+            for number in range(4)
+        ]
+        eventually(lambda: sum(shard["statistics"]["turns"] for shard in statistics_of(server)) >= 4)
+        before = [shard["pid"] for shard in server.shards()]
+
+        for shard in (0, 1):
+            client.request("restart_shard", {"shard": shard})
+
+        assert [call.result() for call in calls] == [1] * 4
+        eventually(lambda: not {0, *before} & {shard["pid"] for shard in server.shards()})
+
+
+def statistics_of(server: Server) -> list[dict[str, Any]]:
+    """The shards with their counts."""
+    with server.client() as client:
+        shards: list[dict[str, Any]] = client.request("statistics")["shards"]
+        return shards
 
 
 def test_objects_reach_each_other_across_shards_that_die(server: Server) -> None:

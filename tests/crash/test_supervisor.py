@@ -138,6 +138,20 @@ def test_sigterm_waits_for_a_running_turn(server: Server) -> None:
         assert call.result() == 1
 
 
+def test_sigterm_lets_turns_call_other_objects(server: Server) -> None:
+    """A turn that has yet to call another object finds it served, in whichever shard it is."""
+    with server.client(timeout=20) as client, ThreadPoolExecutor() as threads:
+        calls = [
+            threads.submit(client.call_by_name, "Relay", f"r{number}", "pass_on_later", [f"c{number}", 0.7], {})
+            for number in range(4)
+        ]
+        eventually(lambda: turns_of(server) >= 4)
+
+        assert server.stop() == 0
+
+        assert [call.result() for call in calls] == [1] * 4
+
+
 def test_a_second_signal_ends_the_server_at_once(server: Server) -> None:
     """A turn that would take a minute is not waited for."""
     with server.client() as client, ThreadPoolExecutor() as threads:

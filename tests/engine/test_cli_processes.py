@@ -292,3 +292,17 @@ def test_dev_starts_anew_when_the_code_changes(folder: Path) -> None:
     dev.address = dev.hear(" at tcp://").split()[-1]
     assert dev.ask("call", "shop.Counter", "c", "add") == 12
     assert dev.stop() == 0
+
+
+def test_a_postgresql_database_is_migrated_only_when_asked(folder: Path, postgres_empty_dsn: str) -> None:
+    """Without --migrate the refusal names the command; with it the server serves, and its settings come from a file."""
+    (folder / "durable.toml").write_text(f'objects = ["objects.py"]\nstore = "{postgres_empty_dsn}"\nshards = 2\n')
+    refused = run("run", "--bind", "tcp://127.0.0.1:0", folder=folder)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "durable-engine migrate up --store" in refused.stderr
+    server = start(folder, "run", "--migrate")
+    assert server.ask("call", "shop.Counter", "c", "add", "5", "--key", "once") == 5
+    assert server.ask("call", "shop.Counter", "c", "add", "5", "--key", "once") == 5
+    assert len(server.ask("shards", "list")) == 2
+    assert server.stop() == 0
+    assert json.loads(run("migrate", "status", "--json", folder=folder).stdout)["pending"] == []

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ KINDS = [
 
 
 @asynccontextmanager
-async def opened(kind: str, **options: object) -> AsyncIterator[Engine]:
+async def opened(kind: str, **options: Any) -> AsyncIterator[Engine]:
     """An engine on a store in memory."""
     shards = 0 if kind == "embedded" else 2
     own = options if kind != "connected" else {}
@@ -99,7 +100,7 @@ async def test_what_does_not_exist_is_refused_and_creates_nothing(kind: str) -> 
             await engine.call_by_name("shop.Counter", "a", "increment", [1, 2])
         with pytest.raises(InvalidArguments):
             await engine.call_by_name("shop.Counter", "a", "increment", [], {"nonsense": 1})
-        with pytest.raises(AttributeError, match="its handlers are: .*increment"):
+        with pytest.raises(AttributeError, match=r"its handlers are: .*increment"):
             engine.at(Counter, "a").incremen()  # type: ignore[attr-defined]
         assert await engine.objects(Counter) == []
 
@@ -136,7 +137,9 @@ async def test_alarms_are_set_and_seen_from_outside(kind: str) -> None:
         alarms = engine.alarms(Cart, "a")
         at = datetime(2100, 1, 1, tzinfo=UTC)
         await alarms.schedule(Cart.expire, at=at)
-        assert [(pending.name, pending.at, pending.attempt) for pending in await alarms.pending()] == [("expire", at, 0)]
+        assert [(pending.name, pending.at, pending.attempt) for pending in await alarms.pending()] == [
+            ("expire", at, 0)
+        ]
         await alarms.schedule("expire", after=timedelta(hours=1))
         (pending,) = await alarms.pending()
         assert pending.at < at
@@ -195,7 +198,7 @@ async def test_exactly_once_changes_nothing_on_a_calm_day(kind: str) -> None:
     """Every call carries a key of its own."""
     async with opened(kind, exactly_once=True) as engine:
         counter = engine.at(Counter, "a")
-        assert [1, 2, 3] == await asyncio.gather(*(counter.increment() for _ in range(3)))
+        assert await asyncio.gather(*(counter.increment() for _ in range(3))) == [1, 2, 3]
         assert await counter.get() == 3
 
 

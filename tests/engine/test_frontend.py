@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from durable_engine import frontend
 from durable_engine.errors import (
     CallTimeout,
     DurableError,
     EngineClosed,
     HandlerFailed,
     InvalidArguments,
+    Overloaded,
     TooLarge,
     Unavailable,
 )
@@ -106,9 +108,9 @@ async def test_an_id_that_can_be_none_is_refused_before_it_is_sent(
 async def test_an_argument_that_cannot_travel_is_refused_with_its_name(tmp_path: Path, argument: Any) -> None:
     """The message says which one it is."""
     async with Rig(tmp_path) as rig:
-        with pytest.raises(InvalidArguments, match="argument 2 of Counter.echo"):
+        with pytest.raises(InvalidArguments, match=r"argument 2 of Counter\.echo"):
             rig.call("echo", 1, argument)
-        with pytest.raises(InvalidArguments, match="argument 'name' of Counter.echo"):
+        with pytest.raises(InvalidArguments, match=r"argument 'name' of Counter\.echo"):
             rig.frontend.call("Counter", "a", "echo", [], {"name": argument})
         assert await rig.call("echo", 2) == 2
 
@@ -174,6 +176,28 @@ async def test_a_one_way_call_returns_when_it_was_handed_over(tmp_path: Path) ->
         assert await rig.call("echo", 2) == 2
         assert rig.frontend.counts.replies == 1
         assert rig.frontend.statistics().in_flight == 0
+
+
+async def test_a_one_way_call_survives_the_closing_of_its_client(tmp_path: Path) -> None:
+    """What was made before `close` leaves, even if it was made in the same tick."""
+    async with Rig(tmp_path) as rig:
+        await rig.call("echo", 0)
+        sent = [rig.call("echo", n, flags=FLAG_ONE_WAY) for n in range(1, 4)]
+        rig.frontend.close()
+        assert await asyncio.gather(*sent) == [None, None, None]
+        await rig.shard.until(4)
+        assert rig.shard.handlers == [0, 1, 2, 3]
+
+
+async def test_calls_that_wait_in_the_client_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound they are refused at once; the others go on waiting."""
+    monkeypatch.setattr(frontend, "UNSENT_MAX", 10)
+    async with Rig(tmp_path) as rig:
+        waiting = [rig.call("echo", n) for n in range(10)]
+        with pytest.raises(Overloaded):
+            rig.call("echo", 10)
+        assert list(range(10)) == await asyncio.gather(*waiting)
+        assert await rig.call("echo", 11) == 11
 
 
 async def test_server_and_shards_answer_requests(tmp_path: Path) -> None:

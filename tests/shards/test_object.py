@@ -102,7 +102,7 @@ def test_a_rejection_reaches_the_unit_test_as_itself() -> None:
 
 
 def test_fields_have_the_semantics_of_a_dataclass() -> None:
-    """parity 4, 6, 7, 8: defaults, None where there is none, keywords, repr, asdict."""
+    """parity 3, 4, 6, 7, 8: defaults, None where there is none, keywords, repr, asdict."""
     counter = Counter(names=["a"])  # type: ignore[call-arg]
     assert (counter.count, counter.last_incremented_at, counter.names) == (0, None, ["a"])
     assert repr(Counter()) == "Counter(count=0, ratio=1.0, last_incremented_at=None, names=[])"  # type: ignore[call-arg]
@@ -290,3 +290,21 @@ def test_annotations_may_name_what_is_local_to_the_defining_function() -> None:
     assert spec_of(Cart).fields["lines"].hint == dict[str, Line]
     (line,) = spec_of(Cart).handlers["add"].bind([{"sku": "x"}], None)
     assert line == Line("x")
+
+
+def test_only_declared_handlers_can_be_called() -> None:
+    """parity 11: plain methods, alarms and attributes are no public surface, whatever their names."""
+    assert list(spec_of(Counter).handlers) == ["increment", "take", "get"]
+
+
+def test_keys_of_nested_dicts_come_back_as_the_annotation_says() -> None:
+    """parity 17: annotations decide; without one, JSON has string keys."""
+
+    class Cart(DurableObject):
+        lines: dict[int, dict[str, list[int]]] = field(default_factory=dict)
+        loose: dict[str, Any] = field(default_factory=dict)
+
+    spec = spec_of(Cart)
+    cart = Cart(lines={7: {"a": [1]}}, loose={"7": {"a": 1}})
+    revived = spec.revive(spec.codec.verify(cart, spec.codec.encode(cart)), None)
+    assert (revived.lines, revived.loose) == ({7: {"a": [1]}}, {"7": {"a": 1}})

@@ -105,7 +105,9 @@ async def test_a_malformed_message_is_answered_with_an_error(tmp_path: Path, mes
 async def test_a_broken_call_takes_none_of_its_neighbours_with_it(tmp_path: Path) -> None:
     """It is answered by its own id, the others run."""
     async with Served(tmp_path) as served:
-        await served.raw.send(calls([1, "C", "a", "echo", [1]], [2, "C", 7, "echo", []], [3, "C", "a", "echo", [3]], "x"))
+        await served.raw.send(
+            calls([1, "C", "a", "echo", [1]], [2, "C", 7, "echo", []], [3, "C", "a", "echo", [3]], "x")
+        )
         kinds = [await served.answer(), await served.answer()]
         assert [kind for kind, _ in kinds] == [wire.ERROR, wire.REPLIES]
         replies = {reply[0]: reply for reply in kinds[1][1][2]}
@@ -158,7 +160,7 @@ async def test_a_result_has_a_limit(tmp_path: Path) -> None:
         peer = served.server._hub.peer_for(b"x")
         call = wire.Call(1, "C", "a", "get")
         assert peer.encode(call, 1, b"x" * (RESULT_BYTES_MAX - 100))
-        with pytest.raises(TooLarge, match="C.get"):
+        with pytest.raises(TooLarge, match=r"C\.get"):
             peer.encode(call, 1, b"x" * RESULT_BYTES_MAX)
 
 

@@ -356,3 +356,28 @@ def test_a_default_of_another_type_is_refused_at_definition() -> None:
 def test_an_int_as_default_of_a_float_is_that_float() -> None:
     """What a fresh object holds is what a reload gives."""
     assert same(Subject({"it": float}, it=0).codec.initial(), {"it": 0.0})
+
+
+@dataclass
+class Picky:
+    it: int = 0
+
+    def __post_init__(self) -> None:
+        if self.it > 1:
+            raise LookupError(f"no {self.it}")
+
+
+def test_whatever_a_nested_dataclass_raises_makes_the_state_unreadable() -> None:
+    """Loading knows one error."""
+    with pytest.raises(StateUnreadable, match="Subject: state: no 5"):
+        Subject({"it": Picky}, it=Picky).codec.decode(b'{"it":{"it":5}}')
+
+
+def test_a_class_that_makes_up_names_of_scratch_does_not_fill_the_memory() -> None:
+    """Only so many are remembered; the rest are looked at each time."""
+    subject, obj = one(int, 1)
+    for index in range(3000):
+        obj.__dict__[f"_{index}"] = index
+        subject.saved(obj)
+        del obj.__dict__[f"_{index}"]
+    assert len(subject.codec._allowed) <= 1000

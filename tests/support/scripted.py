@@ -81,7 +81,7 @@ class ScriptedShard:
 async def until(predicate: Callable[[], bool]) -> None:
     """Look again at every turn of the loop, until it is so."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not predicate():
+        while not predicate():  # noqa: ASYNC110 - what is looked at has no event of its own
             await asyncio.sleep(0.001)
 
 
@@ -196,4 +196,6 @@ class Rig:
         return self.server.shards[0]
 
     def call(self, handler: str, *args: Any, object_id: str = "a", **options: Any) -> asyncio.Future[Any]:
-        return self.frontend.call("Counter", object_id, handler, list(args), None, **{"timeout": WAIT_SECONDS, **options})
+        return self.frontend.call(
+            "Counter", object_id, handler, list(args), None, **{"timeout": WAIT_SECONDS, **options}
+        )
