@@ -1,9 +1,11 @@
-"""What the whole suite shares: a real PostgreSQL for those who ask."""
+"""What the whole suite shares: short paths, and a real PostgreSQL for those who ask."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -28,6 +30,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and any(name.startswith("postgres_") for name in item.fixturenames):
             item.add_marker("postgres")
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """An empty folder with a short path, since the path of a unix socket in it may have 107 bytes.
+
+    pytest's own folders name the user, the run, the worker and the test.
+    """
+    parent = postgres.shared_directory() / "tests"
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="", dir=parent, ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from durable_engine.sweeper import NEVER, Sweeper
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
 from durable_shards import wire
 from durable_shards.errors import CallTimeout, EngineClosed
-from durable_shards.outbound import ObjectEngine
 from durable_shards.peers import LocalPeer
 from durable_shards.registry import Registry
 from durable_shards.shard import Shard, ShardSettings
@@ -65,7 +64,7 @@ class Embedded:
             self.registry,
             self._store,
             ShardSettings(strict_readonly=settings.strict_readonly),
-            object_caller=lambda activation: ObjectEngine(activation, self),
+            caller=self,
             on_stop=self._on_stop,
         )
         self._peer = LocalPeer(self._on_result, self._on_error)

@@ -14,7 +14,6 @@ from typing import Any
 from durable_engine.frontend import Frontend
 from durable_shards import process
 from durable_shards.control import Inheritance, ShardConfig
-from durable_shards.outbound import ObjectEngine
 
 
 def run_shard(inheritance: Inheritance) -> int:
@@ -33,10 +32,6 @@ class ObjectCaller:
         self._loop = loop
         self._frontend: Frontend | None = None
         self._connecting: asyncio.Task[Frontend] | None = None
-
-    def engine_of(self, activation: Any) -> ObjectEngine:
-        """What `self.engine` is for one object."""
-        return ObjectEngine(activation, self)
 
     def call(
         self,

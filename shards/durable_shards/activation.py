@@ -13,24 +13,48 @@ entry is durable. This is the output gate of Cloudflare's Durable Objects, kept 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from durable_shards.alarms import AlarmBook
 from durable_storage.address import Address, partition_of
 from durable_storage.store import AlarmRow, Change, ResultRow
 
 if TYPE_CHECKING:
+    import asyncio
     from datetime import datetime
 
-    from durable_shards.directory import ClassTable
     from durable_shards.object import DurableObject
-    from durable_shards.suspended import SuspendedTurn
+    from durable_shards.spec import ClassSpec
     from durable_shards.wire import Call
 
 NO_ALARMS: dict[str, AlarmRow] = {}
 """Shared by all objects without alarms; never mutated."""
 Durable = tuple[bytes | None, int, dict[str, AlarmRow]]
 """State, version and alarms as the store holds them."""
+
+
+class Home(Protocol):
+    """What an activation needs of the shard around it; the table of its class is that."""
+
+    spec: ClassSpec
+
+    def now(self) -> datetime:
+        """Wall time."""
+
+    def engine_for(self, act: Activation) -> Any:
+        """What `self.engine` is inside the object's handlers."""
+
+    def commit(self, entry: PendingEntry) -> None:
+        """Put an entry into the gathering batch."""
+
+    def release(self, outputs: list[tuple[Call, Any]]) -> None:
+        """These outcomes are durable: they may leave."""
+
+    def undo(self, entry: PendingEntry, error: Exception) -> None:
+        """The store refused an entry."""
+
+    def evict(self, act: Activation) -> None:
+        """Forget a clean object."""
 
 
 class Activation:
@@ -45,6 +69,7 @@ class Activation:
         "entry",
         "evicting",
         "generation",
+        "home",
         "instance",
         "keys",
         "label",
@@ -56,13 +81,12 @@ class Activation:
         "sends",
         "state",
         "suspended",
-        "table",
         "version",
     )
 
-    def __init__(self, address: Address, table: ClassTable) -> None:
+    def __init__(self, address: Address, home: Home) -> None:
         self.address = address
-        self.table = table
+        self.home = home
         self.partition = partition_of(*address)
         self.label = b""
         self.instance: DurableObject | None = None
@@ -97,19 +121,18 @@ class Activation:
         return self.address.object_id
 
     def now(self) -> datetime:
-        return self.table.shard.clock.now()
+        return self.home.now()
 
     @property
     def alarms(self) -> AlarmBook:
         if self.book is None:
-            shard = self.table.shard
-            self.book = AlarmBook(self.alarms_now, shard.clock.now, self.table.spec)
+            self.book = AlarmBook(self.alarms_now, self.home.now, self.home.spec)
         return self.book
 
     @property
     def engine(self) -> Any:
         if self.caller is None:
-            self.caller = self.table.shard.make_object_caller(self)
+            self.caller = self.home.engine_for(self)
         return self.caller
 
     # What the shard asks.
@@ -135,7 +158,7 @@ class Activation:
         entry = self.entry
         if entry is None:
             entry = self.entry = self.newest = PendingEntry(self)
-            self.table.shard.writer.add(entry)
+            self.home.commit(entry)
         return entry
 
     def rollback(self, refused: PendingEntry) -> list[tuple[Call, Any]]:
@@ -158,6 +181,48 @@ class Activation:
         if self.keys is not None:
             for row in entry.results or ():
                 self.keys.pop(row.key, None)
+
+
+class SuspendedTurn:
+    """An async turn, from its first step to its end."""
+
+    __slots__ = (
+        "abandoned",
+        "act",
+        "armed",
+        "call",
+        "calls_made",
+        "expired",
+        "generation",
+        "outer",
+        "waiting_for",
+        "work",
+    )
+
+    def __init__(self, act: Activation, call: Call) -> None:
+        self.act = act
+        self.call = call
+        self.generation = act.generation
+        self.armed: float | None = None
+        self.expired = False
+        """Its deadline passed; the task was cancelled."""
+        self.abandoned = False
+        """It ignored the cancellation; whatever it still does has no effect."""
+        self.calls_made = 0
+        """Outgoing calls so far: part of their derived idempotency keys."""
+        self.waiting_for: set[str] = set()
+        """Objects that this turn has called and that have not answered (text of their addresses)."""
+        self.work: asyncio.Task[Any] | None = None
+        self.outer: Outer | None = None
+
+
+class Outer(NamedTuple):
+    """What an inner turn of a reentrant object found, and gives back to the outer turn when it ends."""
+
+    state: bytes
+    """Encoded live instance, with what the outer turn has changed so far."""
+    book: AlarmBook | None
+    sends: list[Call] | None
 
 
 class KeyMemory:
@@ -241,9 +306,9 @@ class PendingEntry:
         act.durable = self.snapshot
         if act.newest is self:
             act.newest = None
-        act.table.shard.gate.release(self.outputs)
+        act.home.release(self.outputs)
         if act.evicting and act.clean:
-            act.table.evict(act)
+            act.home.evict(act)
 
     def refused(self, error: Exception) -> None:
-        self.activation.table.shard.gate.undo(self, error)
+        self.activation.home.undo(self, error)

@@ -2,68 +2,75 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from durable_shards import system
+from durable_shards.activation import Activation
+from durable_shards.directory import ClassTable, Directory
 from durable_shards.errors import (
     InvalidArguments,
     NotOwner,
     ObjectParked,
-    Overloaded,
     ReentrantCall,
     UnknownClass,
     UnknownHandler,
 )
+from durable_shards.handler import HandlerSpec
+from durable_shards.spec import ClassSpec
+from durable_shards.wire import Call
 from durable_storage.address import Address, id_problem, name_problem, partition_of
 from durable_storage.errors import TooLarge
 from durable_storage.limits import ID_BYTES_MAX
 
-if TYPE_CHECKING:
-    from durable_shards.activation import Activation
-    from durable_shards.directory import ClassTable
-    from durable_shards.handler import HandlerSpec
-    from durable_shards.shard import Shard
-    from durable_shards.wire import Call
+
+class Admission:
+    """The doorkeeper of one shard."""
+
+    def __init__(self, directory: Directory, owned: range, parked: set[str]) -> None:
+        self._directory = directory
+        self._owned = owned
+        self.parked = parked
+        """Objects (text of their addresses) that killed their shard too often."""
+
+    def admit(self, table: ClassTable | None, call: Call) -> ClassTable:
+        """The table of the call's class. Raises the DurableError that the call is to be refused with."""
+        if table is None:
+            if problem := call.prefix and name_problem("prefix", call.prefix):
+                raise InvalidArguments(problem)
+            table = self._directory.table(call.prefix, call.object_type)
+        if table is None:
+            raise unknown_class(self._directory, call.object_type)
+        if problem := id_problem(call.object_id):
+            too_long = len(call.object_id.encode(errors="surrogatepass")) > ID_BYTES_MAX
+            raise (TooLarge if too_long else InvalidArguments)(problem)
+        if partition_of(call.prefix, call.object_type, call.object_id) not in self._owned:
+            raise NotOwner("this object belongs to another shard; nothing was run")
+        if call.handler not in system.HANDLERS:
+            handler_of(table.spec, call.handler).bind(call.args, call.kwargs)
+            if self.parked:
+                self._refuse_parked(call)
+        return table
+
+    def _refuse_parked(self, call: Call) -> None:
+        address = str(Address(call.prefix, call.object_type, call.object_id))
+        if address in self.parked:
+            raise ObjectParked(
+                f"{address} killed its shard too often and is parked; nothing was run. Mend its class, then "
+                f"`durable-engine objects unpark {call.object_type} {call.object_id}`"
+            )
 
 
-def admit(shard: Shard, table: ClassTable | None, call: Call) -> ClassTable:
-    """The table of the call's class. Raises the DurableError that the call is to be refused with."""
-    if shard.stopped is not None or (shard.draining and not call.chain):
-        raise NotOwner("this shard is shutting down; nothing was run")
-    if shard.gate.waiting >= shard.settings.gated_max:
-        waiting = shard.gate.waiting
-        raise Overloaded(f"{waiting} answers already wait for the store; nothing was run, try again shortly")
-    if table is None:
-        if problem := call.prefix and name_problem("prefix", call.prefix):
-            raise InvalidArguments(problem)
-        table = shard.directory.table(call.prefix, call.object_type)
-    if table is None:
-        raise unknown_class(shard, call.object_type)
-    if problem := id_problem(call.object_id):
-        too_long = len(call.object_id.encode(errors="surrogatepass")) > ID_BYTES_MAX
-        raise (TooLarge if too_long else InvalidArguments)(problem)
-    if partition_of(call.prefix, call.object_type, call.object_id) not in shard.settings.owned:
-        raise NotOwner("this object belongs to another shard; nothing was run")
-    if call.handler not in system.HANDLERS:
-        handler_of(table, call.handler).bind(call.args, call.kwargs)
-        if shard.parked:
-            _refuse_parked(shard, call)
-    return table
-
-
-def unknown_class(shard: Shard, name: str) -> UnknownClass:
+def unknown_class(directory: Directory, name: str) -> UnknownClass:
     """The error for a class that is not served."""
-    known = ", ".join(shard.directory.class_names) or "none"
+    known = ", ".join(directory.class_names) or "none"
     return UnknownClass(f"no class {name!r} is served here; known are: {known}")
 
 
-def handler_of(table: ClassTable, name: str) -> HandlerSpec:
+def handler_of(spec: ClassSpec, name: str) -> HandlerSpec:
     """A declared handler. Raises UnknownHandler."""
-    spec = table.handlers.get(name)
-    if spec is None:
-        known = ", ".join(sorted(table.handlers)) or "none"
-        raise UnknownHandler(f"{table.spec.name} has no handler {name!r}; its handlers are: {known}")
-    return spec
+    handler = spec.handlers.get(name)
+    if handler is None:
+        known = ", ".join(sorted(spec.handlers)) or "none"
+        raise UnknownHandler(f"{spec.name} has no handler {name!r}; its handlers are: {known}")
+    return handler
 
 
 def circle(act: Activation, call: Call) -> ReentrantCall | None:
@@ -79,12 +86,3 @@ def circle(act: Activation, call: Call) -> ReentrantCall | None:
         "Break the circle, or declare the class with reentrant=True",
         chain=chain,
     )
-
-
-def _refuse_parked(shard: Shard, call: Call) -> None:
-    address = str(Address(call.prefix, call.object_type, call.object_id))
-    if address in shard.parked:
-        raise ObjectParked(
-            f"{address} killed its shard too often and is parked; nothing was run. Mend its class, then "
-            f"`durable-engine objects unpark {call.object_type} {call.object_id}`"
-        )

@@ -6,16 +6,18 @@ is no more than its encoded state, its version and its alarms; an object that is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from durable_shards.activation import Activation
+from durable_shards.activation import Activation, PendingEntry
 from durable_storage.address import Address
 from durable_storage.store import AlarmRow
 
 if TYPE_CHECKING:
-    from durable_shards.registry import ClassSpec
-    from durable_shards.shard import Shard
+    from durable_shards.spec import ClassSpec
+    from durable_shards.wire import Call
 
 
 class Hibernated(NamedTuple):
@@ -27,17 +29,44 @@ class Hibernated(NamedTuple):
     idle_since: float
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the objects of a shard need of its other parts."""
+
+    now: Callable[[], datetime]
+    engine_for: Callable[[Activation], Any]
+    commit: Callable[[PendingEntry], None]
+    release: Callable[[list[tuple[Call, Any]]], None]
+    undo: Callable[[PendingEntry, Exception], None]
+    watch: Callable[[ClassTable, Activation], None]
+    """Told of each object that becomes live."""
+
+
 class ClassTable:
-    """All objects of one class of one tenant that this shard holds."""
+    """All objects of one class of one tenant that this shard holds; the `Home` of its activations."""
 
-    __slots__ = ("asleep", "codec", "handlers", "live", "prefix", "shard", "spec")
+    __slots__ = (
+        "_watch",
+        "asleep",
+        "commit",
+        "engine_for",
+        "live",
+        "now",
+        "prefix",
+        "release",
+        "spec",
+        "undo",
+    )
 
-    def __init__(self, shard: Shard, prefix: str, spec: ClassSpec) -> None:
-        self.shard = shard
+    def __init__(self, prefix: str, spec: ClassSpec, around: Surroundings) -> None:
         self.prefix = prefix
         self.spec = spec
-        self.handlers = spec.handlers
-        self.codec = spec.codec
+        self.now = around.now
+        self.engine_for = around.engine_for
+        self.commit = around.commit
+        self.release = around.release
+        self.undo = around.undo
+        self._watch = around.watch
         self.live: dict[str, Activation] = {}
         self.asleep: dict[str, Hibernated] = {}
         """In the order in which they fell asleep: the first is the longest idle."""
@@ -47,7 +76,7 @@ class ClassTable:
         act = Activation(Address(self.prefix, self.spec.name, object_id), self)
         act.last_used = now
         self.live[object_id] = act
-        self.shard.idle.watch(act)
+        self._watch(self, act)
         return act
 
     def wake(self, object_id: str, now: float) -> Activation | None:
@@ -72,28 +101,38 @@ class ClassTable:
     def evict(self, act: Activation) -> None:
         """Forget a clean object; the next call loads it."""
         assert act.clean, "an object with uncommitted or running turns cannot be forgotten"
-        self.live.pop(act.address.object_id, None)
+        if self.live.get(act.address.object_id) is act:
+            del self.live[act.address.object_id]
 
 
 class Directory:
-    """The tables by tenant and class."""
+    """The tables by tenant and class. A tenant's tables are made when it is first called, and kept while in use."""
 
-    def __init__(self, shard: Shard, classes: dict[str, ClassSpec]) -> None:
-        self._shard = shard
+    def __init__(self, classes: dict[str, ClassSpec], around: Surroundings) -> None:
         self._classes = classes
+        self._around = around
         self._tenants: dict[str, dict[str, ClassTable]] = {}
-        self.default: dict[str, ClassTable] = self._tenants.setdefault("", {})
-        for name, spec in classes.items():
-            self.default[name] = ClassTable(shard, "", spec)
+        self.default: dict[str, ClassTable] = {name: ClassTable("", spec, around) for name, spec in classes.items()}
+        self._tenants[""] = self.default
 
     def table(self, prefix: str, object_type: str) -> ClassTable | None:
         """The table of a class of a tenant, made at first use; None for an unknown class."""
         tables = self._tenants.get(prefix)
         table = tables.get(object_type) if tables is not None else None
         if table is None and (spec := self._classes.get(object_type)) is not None:
-            table = ClassTable(self._shard, prefix, spec)
+            table = ClassTable(prefix, spec, self._around)
             self._tenants.setdefault(prefix, {})[object_type] = table
         return table
+
+    def prune(self) -> None:
+        """Forget tenants of whom nothing is in memory: a mistyped prefix must not stay for ever."""
+        empty = [
+            prefix
+            for prefix, tables in self._tenants.items()
+            if prefix and not any(table.live or table.asleep for table in tables.values())
+        ]
+        for prefix in empty:
+            del self._tenants[prefix]
 
     @property
     def class_names(self) -> list[str]:

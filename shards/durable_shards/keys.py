@@ -7,21 +7,21 @@ and the call runs again as the retry it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from durable_shards.activation import Activation, KeyMemory
+from durable_shards.clock import Clock
 from durable_shards.errors import IdempotencyMismatch
+from durable_shards.gate import Gate
 from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH, Call, encode_value
 from durable_storage.errors import TooLarge
 from durable_storage.limits import KEY_BYTES_MAX
 from durable_storage.store import ResultRow
-
-if TYPE_CHECKING:
-    from durable_shards.shard import Shard
 
 RECENT_MAX = 256
 """Results kept in memory per live object; older ones are looked up in the store."""
@@ -32,16 +32,28 @@ _decode = msgspec.msgpack.Decoder().decode
 class Keys:
     """What a shard does about calls that carry a key."""
 
-    def __init__(self, shard: Shard, retention: timedelta, auto_retention: timedelta) -> None:
-        self._shard = shard
+    def __init__(
+        self,
+        gate: Gate,
+        clock: Clock,
+        *,
+        retention: timedelta,
+        auto_retention: timedelta,
+        look_up: Callable[[Activation, Call], None],
+        run: Callable[[Activation, Call], None],
+    ) -> None:
+        self._gate = gate
+        self._clock = clock
         self._retention = retention
         self._auto_retention = auto_retention
+        self._look_up = look_up
+        self._run = run
 
     def first_time(self, act: Activation, call: Call) -> bool:
         """Whether the call is to be run now; if not, it was answered or waits for a look-up."""
         assert call.key is not None
         if not 0 < len(call.key.encode()) <= KEY_BYTES_MAX:
-            self._shard.gate.refuse(call, TooLarge(f"an idempotency key has 1 to {KEY_BYTES_MAX} bytes of UTF-8"))
+            self._gate.refuse(call, TooLarge(f"an idempotency key has 1 to {KEY_BYTES_MAX} bytes of UTF-8"))
             return False
         memory = act.keys.get(call.key) if act.keys is not None else None
         if memory is not None:
@@ -49,7 +61,7 @@ class Keys:
             return False
         if call.flags & FLAG_FRESH:
             return True
-        self._shard.loader.look_up(act, call)
+        self._look_up(act, call)
         return False
 
     def looked_up(self, act: Activation, call: Call, row: ResultRow | None) -> None:
@@ -58,22 +70,22 @@ class Keys:
             self._answer_again(act, call, KeyMemory(row.fingerprint, row.result))
         else:
             call.flags |= FLAG_FRESH
-            self._shard.run(act, call)
+            self._run(act, call)
 
     def row(self, call: Call, result: Any) -> ResultRow:
         """The row that lets a retry hear this result."""
         assert call.key is not None
         retention = self._auto_retention if call.flags & FLAG_AUTO_KEY else self._retention
-        expires_at = self._shard.clock.now() + retention
+        expires_at = self._clock.now() + retention
         return ResultRow(call.key, fingerprint(call), encode_value(result), expires_at)
 
     def _answer_again(self, act: Activation, call: Call, memory: KeyMemory) -> None:
         assert call.peer is not None
         if memory.fingerprint != fingerprint(call):
             problem = f"the idempotency key {call.key!r} was used for another call; nothing was run"
-            self._shard.gate.answer(act, call, IdempotencyMismatch(problem))
+            self._gate.answer(act, call, IdempotencyMismatch(problem))
             return
-        self._shard.gate.answer(act, call, call.peer.encode(call, act.version, _decode(memory.result)))
+        self._gate.answer(act, call, call.peer.encode(call, act.version, _decode(memory.result)))
 
 
 def remember(act: Activation, row: ResultRow) -> None:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from durable_shards.activation import Activation
+from durable_shards.gate import Gate
+from durable_shards.wire import Call
 from durable_storage.errors import DurableError, StoreUnavailable
-from durable_storage.store import ResultRow, Stored
-
-if TYPE_CHECKING:
-    from durable_shards.shard import Shard
-    from durable_shards.wire import Call
+from durable_storage.store import ResultRow, Store, Stored
 
 Wanted = TypeVar("Wanted")
 Found = TypeVar("Found")
@@ -110,13 +108,23 @@ class Batcher(Generic[Wanted, Found]):
 class Loader:
     """Fetches objects and idempotency results for the shard; the calls wait in their objects' mailboxes."""
 
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
+    def __init__(
+        self,
+        store: Store,
+        gate: Gate,
+        *,
+        looked_up: Callable[[Activation, Call, ResultRow | None], None],
+        resume: Callable[[Activation], None],
+    ) -> None:
+        self._store = store
+        self._gate = gate
+        self._on_looked_up = looked_up
+        self._resume = resume
         self._objects: Batcher[Activation, Stored | None] = Batcher(
-            self._load, self._loaded, self._load_failed, shard.gate.released
+            self._load, self._loaded, self._load_failed, gate.released
         )
         self._keys: Batcher[tuple[Activation, Call], ResultRow | None] = Batcher(
-            self._look_up, self._looked_up, self._look_up_failed, shard.gate.released
+            self._look_up, self._looked_up, self._look_up_failed, gate.released
         )
         self.loads = 0
 
@@ -131,14 +139,16 @@ class Loader:
         self._keys.want((act, call))
 
     def close(self) -> None:
+        """Ask for nothing more."""
         self._objects.close()
         self._keys.close()
 
     def waiting(self) -> int:
+        """Objects and keys that are still to be asked for."""
         return len(self._objects) + len(self._keys)
 
     async def _load(self, acts: Sequence[Activation]) -> Sequence[Stored | None]:
-        return await self._shard.store.load([act.address for act in acts])
+        return await self._store.load([act.address for act in acts])
 
     def _loaded(self, act: Activation, stored: Stored | None) -> None:
         self.loads += 1
@@ -148,30 +158,43 @@ class Loader:
                 act.alarms_now = {row.name: row for row in stored.alarms}
             act.durable = (act.state, act.version, act.alarms_now)
         act.paused -= 1
-        self._shard.resume(act)
+        self._gate.tick()
+        self._resume(act)
 
     def _load_failed(self, act: Activation, error: DurableError) -> bool:
-        if isinstance(error, StoreUnavailable) and self._shard.keep_waiting(act, error):
+        """Tell the callers, and forget the object; but while the store is merely away, wait as long as they do."""
+        now = self._gate.tick()
+        waits = isinstance(error, StoreUnavailable)
+        queue = act.mailbox()
+        for _ in range(len(queue)):
+            call = queue.popleft()
+            if waits and call.deadline > now:
+                queue.append(call)
+            else:
+                self._gate.refuse(call, error)
+        if queue:
             return True
         act.paused -= 1
-        self._shard.give_up(act, error)
+        if act.clean:
+            act.home.evict(act)
         return False
 
     async def _look_up(self, wanted: Sequence[tuple[Activation, Call]]) -> Sequence[ResultRow | None]:
         pairs = [(act.address, call.key or "") for act, call in wanted]
-        return await self._shard.store.load_results(pairs)
+        return await self._store.load_results(pairs)
 
     def _looked_up(self, wanted: tuple[Activation, Call], row: ResultRow | None) -> None:
         act, call = wanted
         act.paused -= 1
-        self._shard.keys.looked_up(act, call, row)
-        self._shard.resume(act)
+        self._gate.tick()
+        self._on_looked_up(act, call, row)
+        self._resume(act)
 
     def _look_up_failed(self, wanted: tuple[Activation, Call], error: DurableError) -> bool:
         act, call = wanted
-        if isinstance(error, StoreUnavailable) and self._shard.clock.monotonic() < call.deadline:
+        if isinstance(error, StoreUnavailable) and self._gate.tick() < call.deadline:
             return True
         act.paused -= 1
-        self._shard.gate.answer(act, call, error)
-        self._shard.resume(act)
+        self._gate.refuse(call, error)
+        self._resume(act)
         return False

@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from durable_shards.activation import Activation
+from durable_shards.clock import Clock
 from durable_shards.errors import CallTimeout
+from durable_shards.gate import Gate
 from durable_shards.handler import Handler
 from durable_shards.peers import FuturePeer
 from durable_shards.registry import spec_of
@@ -20,9 +23,6 @@ from durable_shards.suspended import current_turn
 from durable_shards.wire import FLAG_ONE_WAY, Call, Peer
 from durable_storage.address import Address
 from durable_storage.errors import DurableError
-
-if TYPE_CHECKING:
-    from durable_shards.activation import Activation
 
 CHAIN_MAX = 50
 """Objects that may wait for one another in a row."""
@@ -71,9 +71,11 @@ class Send(Peer):
 class ObjectEngine:
     """The engine as one object sees it."""
 
-    def __init__(self, act: Activation, caller: Caller) -> None:
+    def __init__(self, act: Activation, caller: Caller, gate: Gate, clock: Clock) -> None:
         self._act = act
         self._caller = caller
+        self._gate = gate
+        self._clock = clock
 
     def at(
         self,
@@ -160,12 +162,12 @@ class ObjectEngine:
             turn = None
         tenant = act.address.prefix if prefix is None else prefix
         target = str(Address(tenant, object_type, object_id))
-        if act.newest is not None or not act.table.shard.gate.holds_lease():
+        if act.newest is not None or not self._gate.holds_lease():
             await self._durable()
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         chain: list[str] | None = None
         if turn is not None:
-            remaining = turn.call.deadline - act.table.shard.clock.monotonic()
+            remaining = turn.call.deadline - self._clock.monotonic()
             if remaining <= 0:
                 raise CallTimeout(
                     "no time is left for a call to another object; it was not made", outcome="not_applied"
@@ -186,7 +188,7 @@ class ObjectEngine:
                 args,
                 kwargs or None,
                 prefix=tenant,
-                timeout=act.table.spec.options.call_timeout if seconds is None else seconds,
+                timeout=act.home.spec.options.call_timeout if seconds is None else seconds,
                 key=key,
                 chain=chain,
                 trace=turn.call.trace if turn is not None else None,
@@ -199,7 +201,7 @@ class ObjectEngine:
         """Wait until everything this object had seen before the running turn is committed."""
         act = self._act
         opened = asyncio.get_running_loop().create_future()
-        act.table.shard.gate.answer(act, Call(0, "", "", "", peer=FuturePeer(opened)), None)
+        self._gate.answer(act, Call(0, "", "", "", peer=FuturePeer(opened)), None)
         await opened
 
 

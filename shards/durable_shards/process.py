@@ -16,7 +16,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import uvloop
 
@@ -45,6 +45,7 @@ from durable_shards.control import (
 from durable_shards.errors import error_to_wire
 from durable_shards.lifeline import name_process
 from durable_shards.logs import configure_logging
+from durable_shards.outbound import Caller
 from durable_shards.server import ShardServer
 from durable_shards.shard import Shard, ShardSettings
 from durable_storage.errors import DurableError, Fenced
@@ -65,11 +66,8 @@ _DEFAULT_DRAIN_SECONDS: Final = 10.0
 _TRACEBACK_CHARACTERS_MAX: Final = 20_000
 
 
-class ObjectCaller(Protocol):
+class ObjectCaller(Caller, Protocol):
     """The way from an object to others, wherever they live: given from above, since it needs a client."""
-
-    def engine_of(self, activation: Any) -> Any:
-        """What `self.engine` is for one object."""
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -106,7 +104,7 @@ class ShardProcess:
             self._store,
             self._settings(),
             board=self._board,
-            object_caller=self._caller.engine_of,
+            caller=self._caller,
             on_stop=self._on_lost,
         )
         self._server: ShardServer | None = None

@@ -17,7 +17,8 @@ import zmq
 from durable_shards import wire
 from durable_shards.errors import ProtocolProblem, error_to_wire
 from durable_shards.peers import ReplyHub, ZmqPeer
-from durable_shards.transport import PeerGone, RouterTransport, TransportStatistics
+from durable_shards.transport import PeerGone, RouterTransport
+from durable_shards.watched_socket import TransportStatistics
 from durable_shards.wire import BrokenCall, Call, Peer, Request, RoutingTable
 from durable_storage.errors import DurableError, TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, MESSAGE_BYTES_MAX

@@ -16,23 +16,24 @@ from typing import Any
 
 from durable_shards import system
 from durable_shards.activation import Activation
-from durable_shards.admission import admit, circle, handler_of
+from durable_shards.admission import Admission, circle, handler_of
 from durable_shards.board import Board, NullBoard
 from durable_shards.clock import Clock, SystemClock
-from durable_shards.deadlines import Deadlines
-from durable_shards.directory import ClassTable, Directory
-from durable_shards.errors import CallTimeout, Overloaded
+from durable_shards.directory import ClassTable, Directory, Surroundings
+from durable_shards.errors import CallTimeout, NotOwner, Overloaded
 from durable_shards.gate import Gate
 from durable_shards.idle import IdleSweep
 from durable_shards.keys import Keys
 from durable_shards.loader import Loader
+from durable_shards.outbound import Caller, ObjectEngine
 from durable_shards.registry import Registry
-from durable_shards.statistics import ShardStatistics, gather
+from durable_shards.requests import Requests
+from durable_shards.statistics import ShardStatistics
 from durable_shards.turn import Turns
 from durable_shards.wire import Call, Peer
 from durable_storage.errors import DurableError, Fenced
 from durable_storage.limits import PARTITIONS
-from durable_storage.store import Claim, Store
+from durable_storage.store import Claim, ResultRow, Store
 from durable_storage.writer import Writer
 
 log = logging.getLogger("durable_engine.shard")
@@ -75,7 +76,7 @@ class Shard:
         *,
         clock: Clock | None = None,
         board: Board | None = None,
-        object_caller: Callable[[Activation], Any] | None = None,
+        caller: Caller | None = None,
         on_stop: Callable[[Exception], None] | None = None,
     ) -> None:
         self.registry = registry
@@ -83,15 +84,35 @@ class Shard:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.board: Board = board or NullBoard()
+        self._caller = caller
+        self._on_stop = on_stop
         self.gate = Gate(store, self.clock, self.resume, self.stop)
-        self.keys = Keys(self, settings.key_retention, settings.auto_key_retention)
-        self.loader = Loader(self)
-        self.directory = Directory(self, registry.classes)
-        self.parked = set(settings.parked)
+        self.writer = Writer(store, self.clock.monotonic, self._committed, self.stop)
+        self.loader = Loader(store, self.gate, looked_up=self._looked_up, resume=self.resume)
+        self.keys = Keys(
+            self.gate,
+            self.clock,
+            retention=settings.key_retention,
+            auto_retention=settings.auto_key_retention,
+            look_up=self.loader.look_up,
+            run=self.run,
+        )
+        self.idle = IdleSweep(self.clock, settings.memory_bytes_max)
+        self.directory = Directory(
+            registry.classes,
+            Surroundings(
+                now=self.clock.now,
+                engine_for=self._engine_for,
+                commit=self.writer.add,
+                release=self.gate.release,
+                undo=self.gate.undo,
+                watch=self.idle.watch,
+            ),
+        )
+        self.admission = Admission(self.directory, settings.owned, set(settings.parked))
+        self.requests = Requests(store, self.directory, self.admission, self.statistics)
         self.draining = False
         self.stopped: Exception | None = None
-        self._object_caller = object_caller
-        self._on_stop = on_stop
         self._moved = asyncio.Event()
         self._heartbeat: asyncio.TimerHandle | None = None
         self._purge_at = 0.0
@@ -119,17 +140,22 @@ class Shard:
     async def start(self, claim: Claim) -> None:
         """Open the store and take the ownership. Raises what `Store.open` raises."""
         loop = asyncio.get_running_loop()
-        self.turns = Turns(self, loop)
-        self.deadlines = Deadlines(self.clock, loop, self.turns.expire)
-        self.writer = Writer(self.store, self.clock.monotonic, self._committed, self.stop)
-        self.idle = IdleSweep(self, loop)
+        self.turns = Turns(
+            self.gate,
+            self.keys,
+            self.clock,
+            self.board,
+            strict_readonly=self.settings.strict_readonly,
+            resume=self.resume,
+        )
+        self._parts = system.Parts(self.gate, self.turns.revive)
         asked_at = self.clock.monotonic()
         await self.store.open(claim)
         self.gate.lease.confirmed(asked_at)
         self.board.acknowledged(self.store.epoch, self.store.seq)
         self._heartbeat = loop.call_later(RENEW_SECONDS, self._beat)
         self._purge_at = loop.time() + PURGE_SECONDS
-        self.idle.start()
+        self.idle.start(self.directory, loop)
 
     # The way of a call.
 
@@ -160,7 +186,8 @@ class Shard:
     def _dispatch_slowly(self, table: ClassTable | None, act: Activation | None, call: Call) -> None:
         """Whatever is not a call to a live object of a shard in good health."""
         try:
-            table = admit(self, table, call)
+            self._check_health(call)
+            table = self.admission.admit(table, call)
         except DurableError as error:
             self.gate.refuse(call, error)
             return
@@ -178,9 +205,17 @@ class Shard:
         else:
             self.run(act, call)
 
+    def _check_health(self, call: Call) -> None:
+        """Raises NotOwner, Overloaded. A shard that drains still serves the chains that its own turns wait for."""
+        if self.stopped is not None or (self.draining and not call.chain):
+            raise NotOwner("this shard is shutting down; nothing was run")
+        if self.gate.waiting >= self.settings.gated_max:
+            waiting = self.gate.waiting
+            raise Overloaded(f"{waiting} answers already wait for the store; nothing was run, try again shortly")
+
     def _enqueue(self, act: Activation, call: Call) -> None:
         """Wait in the object's mailbox, unless the wait would never end or the mailbox is full."""
-        options = act.table.spec.options
+        options = act.home.spec.options
         if error := circle(act, call):
             if options.reentrant:
                 self.run(act, call)
@@ -196,13 +231,13 @@ class Shard:
 
     def run(self, act: Activation, call: Call) -> None:
         """Run a call for which nothing is in the way any more."""
-        spec = act.table.handlers.get(call.handler)
+        spec = act.home.spec.handlers.get(call.handler)
         try:
             if spec is None:
                 if call.handler in system.HANDLERS:
-                    system.run(self, act, call)
+                    system.run(self._parts, act, call)
                     return
-                spec = handler_of(act.table, call.handler)
+                spec = handler_of(act.home.spec, call.handler)
             bound = spec.bind(call.args, call.kwargs)
         except DurableError as error:
             self.gate.refuse(call, error)
@@ -224,49 +259,18 @@ class Shard:
             else:
                 self.run(act, call)
         if act.evicting and act.clean:
-            act.table.evict(act)
+            act.home.evict(act)
         self.board.leave()
         self._moved.set()
         self.gate.released()
 
-    # Activation.
+    def _looked_up(self, act: Activation, call: Call, row: ResultRow | None) -> None:
+        self.keys.looked_up(act, call, row)
 
-    def labeller(self, act: Activation) -> Callable[[bool], None]:
-        """For the later steps of an async turn: tell the board before and after each."""
-        board, label = self.board, act.label
-
-        def tell(running: bool) -> None:
-            if running:
-                board.enter(label)
-            else:
-                board.leave()
-
-        return tell
-
-    def make_object_caller(self, act: Activation) -> Any:
+    def _engine_for(self, act: Activation) -> Any:
         """What `self.engine` is inside the object's handlers."""
-        assert self._object_caller is not None, "this shard was started without a way to call other objects"
-        return self._object_caller(act)
-
-    def keep_waiting(self, act: Activation, error: DurableError) -> bool:
-        """The store is away while `act` loads: let go the calls whose time is up; whether any is left."""
-        now = self.gate.tick()
-        queue = act.mailbox()
-        for _ in range(len(queue)):
-            call = queue.popleft()
-            if call.deadline > now:
-                queue.append(call)
-            else:
-                self.gate.refuse(call, error)
-        return bool(queue)
-
-    def give_up(self, act: Activation, error: DurableError) -> None:
-        """An object could not be loaded: tell its callers and forget it."""
-        queue, act.queue = act.queue, None
-        for call in queue or ():
-            self.gate.refuse(call, error)
-        if act.clean:
-            act.table.evict(act)
+        assert self._caller is not None, "this shard was started without a way to call other objects"
+        return ObjectEngine(act, self._caller, self.gate, self.clock)
 
     # The store's side.
 
@@ -313,21 +317,39 @@ class Shard:
 
     async def request(self, op: str, arguments: dict[str, Any]) -> Any:
         """Answer something asked of the shard itself. Raises DurableError."""
-        return await system.request(self, op, arguments)
+        return await self.requests.answer(op, arguments)
 
-    def park(self, addresses: Iterable[str]) -> None:
-        """Do not run these objects any more (text of their addresses)."""
-        self.parked.update(addresses)
+    @property
+    def parked(self) -> set[str]:
+        """Objects (text of their addresses) that are not run because they killed their shard too often."""
+        return self.admission.parked
 
-    def unpark(self, address: str) -> bool:
-        """Run an object again; whether it was parked."""
-        was_parked = address in self.parked
-        self.parked.discard(address)
-        return was_parked
+    @parked.setter
+    def parked(self, addresses: set[str]) -> None:
+        self.admission.parked = addresses
 
     def statistics(self) -> ShardStatistics:
         """A snapshot of every moving part."""
-        return gather(self)
+        live, hibernated = self.directory.counts()
+        return ShardStatistics(
+            shard=self.settings.shard,
+            epoch=self.store.epoch,
+            seq=self.store.seq,
+            live=live,
+            hibernated=hibernated,
+            turns=self.turns.count,
+            failures=self.turns.failures,
+            refusals=self.gate.refusals,
+            gated=self.gate.waiting,
+            loads=self.loader.loads,
+            loading=self.loader.waiting(),
+            hibernations=self.idle.hibernated,
+            evictions=self.idle.evicted,
+            lease_holds=self.gate.lease.holds,
+            one_way_errors=self.gate.one_way_errors,
+            memory_bytes=self.idle.estimate(),
+            writer=self.writer.statistics(),
+        )
 
     async def drain(self) -> None:
         """Take no new calls, finish what runs and waits, commit it, and let the answers leave."""
@@ -348,9 +370,11 @@ class Shard:
         self.idle.close()
         self.loader.close()
         self.gate.lease.close()
-        self.deadlines.close()
+        self.turns.deadlines.close()
         self.writer.stop()
-        work: list[asyncio.Task[Any]] = [turn.work for act in self.directory.live() for turn in act.suspended if turn.work]
+        work: list[asyncio.Task[Any]] = [
+            turn.work for act in self.directory.live() for turn in act.suspended if turn.work
+        ]
         if self._purging is not None:
             work.append(self._purging)
         for task in work:

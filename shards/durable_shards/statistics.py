@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from durable_storage.writer import WriterStatistics
-
-if TYPE_CHECKING:
-    from durable_shards.shard import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +33,3 @@ class ShardStatistics:
     memory_bytes: int
     """Estimate for all objects."""
     writer: WriterStatistics
-
-
-def gather(shard: Shard) -> ShardStatistics:
-    """Ask every part."""
-    live, hibernated = shard.directory.counts()
-    return ShardStatistics(
-        shard=shard.settings.shard,
-        epoch=shard.store.epoch,
-        seq=shard.store.seq,
-        live=live,
-        hibernated=hibernated,
-        turns=shard.turns.count,
-        failures=shard.turns.failures,
-        refusals=shard.gate.refusals,
-        gated=shard.gate.waiting,
-        loads=shard.loader.loads,
-        loading=shard.loader.waiting(),
-        hibernations=shard.idle.hibernated,
-        evictions=shard.idle.evicted,
-        lease_holds=shard.gate.lease.holds,
-        one_way_errors=shard.gate.one_way_errors,
-        memory_bytes=shard.idle.estimate(),
-        writer=shard.writer.statistics(),
-    )

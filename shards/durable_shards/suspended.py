@@ -13,11 +13,9 @@ from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
 from types import coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from durable_shards.activation import Activation
-    from durable_shards.wire import Call
+from durable_shards.activation import SuspendedTurn
 
 current_turn: ContextVar[SuspendedTurn | None] = ContextVar("durable_turn", default=None)
 """The turn whose async handler runs; outgoing calls take their chain, deadline and keys from it."""
@@ -80,27 +78,6 @@ class TaskStandIn:
         self.real = task
         if self._cancelling:
             self.cancel(self._cancel_message)
-
-
-class SuspendedTurn:
-    """An async turn, from its first step to its end."""
-
-    __slots__ = ("abandoned", "act", "armed", "call", "calls_made", "expired", "generation", "waiting_for", "work")
-
-    def __init__(self, act: Activation, call: Call) -> None:
-        self.act = act
-        self.call = call
-        self.generation = act.generation
-        self.armed: float | None = None
-        self.expired = False
-        """Its deadline passed; the task was cancelled."""
-        self.abandoned = False
-        """It ignored the cancellation; whatever it still does has no effect."""
-        self.calls_made = 0
-        """Outgoing calls so far: part of their derived idempotency keys."""
-        self.waiting_for: set[str] = set()
-        """Objects that this turn has called and that have not answered (text of their addresses)."""
-        self.work: asyncio.Task[Any] | None = None
 
 
 def first_step(

@@ -16,141 +16,20 @@ import errno
 import logging
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import zmq
 
-from durable_storage.limits import MESSAGE_BYTES_MAX
+from durable_shards.watched_socket import NOBLOCK, POLLOUT, RCVMORE, WatchedSocket, configure
 
 PACKED_BYTES_MAX: Final = 256 * 1024
 """Calls or replies are packed into messages of about this size; a larger single one travels alone."""
-QUEUED_MESSAGES_MAX: Final = 64
-"""High-water mark of each direction of a connection, in packed messages: at most 16 MB of small replies a peer."""
-TRANSPORT_BYTES_MAX: Final = MESSAGE_BYTES_MAX + 1024 * 1024
-"""Beyond this ZeroMQ cuts the connection without a word; up to MESSAGE_BYTES_MAX + 1 MiB the sender gets an answer."""
-DRAIN_SECONDS: Final = 0.01
-"""How long one callback may read before timers and other descriptors get their turn."""
 RECONNECT_SECONDS: Final = 0.05
-
-_HEARTBEAT_MILLISECONDS: Final = 2_000
-_HEARTBEAT_TIMEOUT_MILLISECONDS: Final = 10_000
-# Plain ints: pyzmq's enums cost a conversion on every use.
-_NOBLOCK: Final = int(zmq.NOBLOCK)
-_EVENTS: Final = int(zmq.EVENTS)
-_RCVMORE: Final = int(zmq.RCVMORE)
-_POLLIN: Final = int(zmq.POLLIN)
-_POLLOUT: Final = int(zmq.POLLOUT)
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TransportStatistics:
-    """What went through a socket since it was opened."""
-
-    messages_received: int
-    bytes_received: int
-    messages_sent: int
-    bytes_sent: int
-    refused_full: int
-    """Sends refused because the peer reads too slowly."""
-    refused_unconnected: int
-    refused_unreachable: int
-    """Sends to a peer that is gone."""
-    malformed: int
-    """Messages of more or fewer parts than the protocol's one."""
-    faults: int
-    """Exceptions of a message callback: bugs, logged."""
-
-
-class _WatchedSocket:
-    """A plain ZeroMQ socket, read by the event loop whenever its descriptor stirs."""
-
-    def __init__(self, socket: zmq.Socket[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        self._socket = socket
-        self._loop = loop
-        self._descriptor: Any = socket.get(zmq.FD)
-        self._closed = False
-        self._drain_scheduled = False
-        self.messages_received = 0
-        self.bytes_received = 0
-        self.messages_sent = 0
-        self.bytes_sent = 0
-        self.refused_full = 0
-        self.refused_unconnected = 0
-        self.refused_unreachable = 0
-        self.malformed = 0
-        self.faults = 0
-
-    def _watch(self) -> None:
-        self._loop.add_reader(self._descriptor, self._drain)
-        self._drain_soon()
-
-    def _drain_soon(self) -> None:
-        if not self._drain_scheduled and not self._closed:
-            self._drain_scheduled = True
-            self._loop.call_soon(self._drain_again)
-
-    def _drain_again(self) -> None:
-        self._drain_scheduled = False
-        self._drain()
-
-    def _drain(self) -> None:
-        """Read until nothing is left, or until it is the turn of others."""
-        if self._closed:
-            return
-        until = self._loop.time() + DRAIN_SECONDS
-        while self._read_one():
-            if self._loop.time() >= until:
-                self._drain_soon()
-                break
-        if not self._closed:
-            self._drained()
-
-    def _read_one(self) -> bool:
-        """Receive and handle one message. False when there is none."""
-        raise NotImplementedError
-
-    def _drained(self) -> None:
-        """Everything that had arrived was handled (or the time was up)."""
-
-    def _look(self) -> Any:
-        """The edge-trigger rule: what the socket can do now; reading is scheduled when there is something."""
-        events: Any = self._socket.get(_EVENTS)
-        if events & _POLLIN:
-            self._drain_soon()
-        return events
-
-    def _receive(self) -> bytes | None:
-        try:
-            return self._socket.recv(_NOBLOCK)
-        except zmq.Again:
-            return None
-
-    def statistics(self) -> TransportStatistics:
-        return TransportStatistics(
-            self.messages_received,
-            self.bytes_received,
-            self.messages_sent,
-            self.bytes_sent,
-            self.refused_full,
-            self.refused_unconnected,
-            self.refused_unreachable,
-            self.malformed,
-            self.faults,
-        )
-
-    def close(self, linger_seconds: float = 0) -> None:
-        """Close at once; with `linger_seconds` the context's `term` waits that long for messages on their way out."""
-        if self._closed:
-            return
-        self._closed = True
-        self._loop.remove_reader(self._descriptor)
-        self._socket.close(linger=int(linger_seconds * 1000))
-
-
-class RouterTransport(_WatchedSocket):
+class RouterTransport(WatchedSocket):
     """The serving side: many peers on one ROUTER socket.
 
     `on_message(identity, payload)` is called for every message, `on_drained()` after each burst of them. The
@@ -169,7 +48,7 @@ class RouterTransport(_WatchedSocket):
         self._own_context = context is None
         self._context = context or zmq.Context()
         socket = self._context.socket(zmq.ROUTER)
-        _configure(socket)
+        configure(socket)
         # Without it a ROUTER drops, silently, what it sends to a peer that is gone or full.
         socket.set(zmq.ROUTER_MANDATORY, 1)
         try:
@@ -192,10 +71,10 @@ class RouterTransport(_WatchedSocket):
         if identity is None:
             return False
         socket = self._socket
-        payload = socket.recv(_NOBLOCK) if socket.get(_RCVMORE) else b""
+        payload = socket.recv(NOBLOCK) if socket.get(RCVMORE) else b""
         self.messages_received += 1
         self.bytes_received += len(payload)
-        if socket.get(_RCVMORE):
+        if socket.get(RCVMORE):
             self._skip_parts()
             payload = b""  # no message of this protocol: the receiver says so to the sender
         try:
@@ -207,8 +86,8 @@ class RouterTransport(_WatchedSocket):
 
     def _skip_parts(self) -> None:
         self.malformed += 1
-        while self._socket.get(_RCVMORE):
-            self._socket.recv(_NOBLOCK)
+        while self._socket.get(RCVMORE):
+            self._socket.recv(NOBLOCK)
 
     def _drained(self) -> None:
         if self._on_drained is not None:
@@ -217,7 +96,7 @@ class RouterTransport(_WatchedSocket):
     def send(self, identity: bytes, payload: bytes) -> bool:
         """Hand a message over. False when the peer reads too slowly; raises PeerGone when it is no longer there."""
         try:
-            self._socket.send_multipart((identity, payload), _NOBLOCK)
+            self._socket.send_multipart((identity, payload), NOBLOCK)
         except zmq.Again:
             self.refused_full += 1
             self._look()
@@ -245,7 +124,7 @@ class PeerGone(Exception):
     """The peer of a ROUTER socket has disconnected."""
 
 
-class DealerTransport(_WatchedSocket):
+class DealerTransport(WatchedSocket):
     """The asking side: one DEALER socket with one connection.
 
     Messages are accepted only while the connection stands, as far as is known here. `on_connected` and
@@ -271,7 +150,7 @@ class DealerTransport(_WatchedSocket):
         reconnect_seconds: float = RECONNECT_SECONDS,
     ) -> None:
         socket = context.socket(zmq.DEALER)
-        _configure(socket)
+        configure(socket)
         socket.set(zmq.RECONNECT_IVL, int(reconnect_seconds * 1000))
         super().__init__(socket, loop)
         self.endpoint = endpoint
@@ -298,10 +177,10 @@ class DealerTransport(_WatchedSocket):
             return False
         self.messages_received += 1
         self.bytes_received += len(payload)
-        if self._socket.get(_RCVMORE):
+        if self._socket.get(RCVMORE):
             self.malformed += 1
-            while self._socket.get(_RCVMORE):
-                self._socket.recv(_NOBLOCK)
+            while self._socket.get(RCVMORE):
+                self._socket.recv(NOBLOCK)
             return True
         try:
             self._on_message(payload)
@@ -311,7 +190,7 @@ class DealerTransport(_WatchedSocket):
         return not self._closed
 
     def _drained(self) -> None:
-        if self._starved and self._look() & _POLLOUT:
+        if self._starved and self._look() & POLLOUT:
             self._starved = False
             self._on_writable()
 
@@ -340,11 +219,11 @@ class DealerTransport(_WatchedSocket):
             self.refused_unconnected += 1
             return False
         try:
-            self._socket.send(payload, _NOBLOCK)
+            self._socket.send(payload, NOBLOCK)
         except zmq.Again:
             self.refused_full += 1
             self._starved = True
-            if self._look() & _POLLOUT:
+            if self._look() & POLLOUT:
                 self._drain_soon()
             return False
         self.messages_sent += 1
@@ -359,7 +238,7 @@ class DealerTransport(_WatchedSocket):
         super().close(linger_seconds)
 
 
-class _Monitor(_WatchedSocket):
+class _Monitor(WatchedSocket):
     """Tells when the connection of a DEALER socket stands and when it breaks."""
 
     _EVENT: Final = struct.Struct("=HI")
@@ -382,8 +261,8 @@ class _Monitor(_WatchedSocket):
         part = self._receive()
         if part is None:
             return False
-        while self._socket.get(_RCVMORE):
-            self._socket.recv(_NOBLOCK)
+        while self._socket.get(RCVMORE):
+            self._socket.recv(NOBLOCK)
         event, _ = self._EVENT.unpack(part)
         if event == zmq.Event.DISCONNECTED:
             self._on_disconnected()
@@ -397,18 +276,6 @@ class _Monitor(_WatchedSocket):
             self._loop.remove_reader(self._descriptor)
             self._watched.disable_monitor()
             self._socket.close(linger=int(linger_seconds * 1000))
-
-
-def _configure(socket: zmq.Socket[bytes]) -> None:
-    socket.set(zmq.LINGER, 0)
-    socket.set(zmq.SNDHWM, QUEUED_MESSAGES_MAX)
-    socket.set(zmq.RCVHWM, QUEUED_MESSAGES_MAX)
-    socket.set(zmq.MAXMSGSIZE, TRANSPORT_BYTES_MAX)
-    # A peer that vanished without closing (a cable, a frozen machine) is noticed within ten seconds.
-    socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MILLISECONDS)
-    socket.set(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MILLISECONDS)
-    socket.set(zmq.HEARTBEAT_TTL, _HEARTBEAT_TIMEOUT_MILLISECONDS)
-    socket.set(zmq.TCP_KEEPALIVE, 1)
 
 
 def _bind_error(endpoint: str, error: zmq.ZMQError) -> OSError:

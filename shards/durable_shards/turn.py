@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from durable_shards.activation import Activation
-from durable_shards.board import label_of
+from durable_shards.activation import Activation, Outer, SuspendedTurn
+from durable_shards.board import Board, label_of
+from durable_shards.clock import Clock
+from durable_shards.deadlines import Deadlines
 from durable_shards.errors import CallTimeout, HandlerFailed
-from durable_shards.keys import remember
-from durable_shards.suspended import SuspendedTurn, first_step
+from durable_shards.gate import Gate
+from durable_shards.handler import HandlerSpec
+from durable_shards.keys import Keys, remember
+from durable_shards.suspended import first_step
 from durable_shards.wire import FLAG_AUTO_KEY, Call, Peer
 from durable_storage.errors import DurableError, PersistenceFailed
-
-if TYPE_CHECKING:
-    from durable_shards.handler import HandlerSpec
-    from durable_shards.shard import Shard
 
 TRACEBACK_CHARS_MAX = 16_000
 UNWIND_SECONDS = 1.0
@@ -47,43 +47,70 @@ class Discard(Peer):
 class Turns:
     """Runs the turns of one shard."""
 
-    def __init__(self, shard: Shard, loop: asyncio.AbstractEventLoop) -> None:
-        self._shard = shard
-        self._loop = loop
+    def __init__(
+        self,
+        gate: Gate,
+        keys: Keys,
+        clock: Clock,
+        board: Board,
+        *,
+        strict_readonly: bool,
+        resume: Callable[[Activation], None],
+    ) -> None:
+        self._gate = gate
+        self._keys = keys
+        self._clock = clock
+        self._board = board
+        self._strict_readonly = strict_readonly
+        self._resume = resume
+        self._loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines(clock, self._loop, self._expire)
         self.count = 0
         self.failures = 0
 
     def run(self, act: Activation, call: Call, spec: HandlerSpec, bound: tuple[Any, ...]) -> None:
         """One turn of a handler on a live instance."""
         self.count += 1
-        shard = self._shard
-        snapshot = act.table.codec.encode(act.instance) if act.suspended else None
-        shard.board.enter(act.label)
+        outer = self._step_inside(act) if act.suspended else None
+        self._board.enter(act.label)
         try:
             result = spec.func(act.instance, *bound)
             if spec.is_async:
                 turn = SuspendedTurn(act, call)
-                ended, result = first_step(turn, result, self._loop, shard.labeller(act))
+                turn.outer = outer
+                ended, result = first_step(turn, result, self._loop, self._labeller(act))
                 if not ended:
-                    self._suspend(turn, lambda done: self._resumed(turn, done, spec, snapshot))
+                    self._suspend(turn, lambda done: self._resumed(turn, done, spec))
                     return
         except BaseException as error:
-            self._undo(act, call, error, snapshot)
+            self._undo(act, call, error, outer)
         else:
-            self.finish(act, call, result, spec.readonly, snapshot)
+            self._finish(act, call, result, spec.readonly, outer)
+
+    @staticmethod
+    def _step_inside(act: Activation) -> Outer:
+        """Put aside what the outer turn of a reentrant object has done so far; the inner turn is one of its own."""
+        outer = Outer(act.home.spec.codec.encode(act.instance), act.book, act.sends)
+        act.book = act.sends = None
+        return outer
+
+    @staticmethod
+    def _step_outside(act: Activation, outer: Outer | None) -> None:
+        if outer is not None:
+            act.book, act.sends = outer.book, outer.sends
 
     def run_after_load(self, act: Activation, then: Callable[[DurableError | None], None]) -> bool:
         """Run `after_load` as a turn without a caller. True when it ended at once; `then` hears how it ended."""
-        spec = act.table.spec
+        spec = act.home.spec
         assert spec.after_load is not None
         call = Call(0, spec.name, act.address.object_id, "after_load", peer=DISCARD)
-        call.deadline = self._shard.clock.monotonic() + spec.options.call_timeout
-        self._shard.board.enter(act.label)
+        call.deadline = self._clock.monotonic() + spec.options.call_timeout
+        self._board.enter(act.label)
         try:
             result = spec.after_load(act.instance)
             if asyncio.iscoroutine(result):
                 turn = SuspendedTurn(act, call)
-                ended, result = first_step(turn, result, self._loop, self._shard.labeller(act))
+                ended, result = first_step(turn, result, self._loop, self._labeller(act))
                 if not ended:
                     self._suspend(turn, lambda done: self._after_load_resumed(turn, done, then))
                     return False
@@ -93,21 +120,20 @@ class Turns:
             then(as_durable_error(error))
         return True
 
-    def finish(
-        self, act: Activation, call: Call, result: Any, readonly: bool, snapshot: bytes | None = None
+    def _finish(
+        self, act: Activation, call: Call, result: Any, readonly: bool, outer: Outer | None = None
     ) -> DurableError | None:
         """Make what the turn did part of the current state, or undo it. Returns the error, if any."""
-        table = act.table
-        shard = self._shard
+        codec = act.home.spec.codec
         state = act.state
         changed = False
         try:
-            if not readonly or shard.settings.strict_readonly:
-                state = table.codec.encode(act.instance)
+            if not readonly or self._strict_readonly:
+                state = codec.encode(act.instance)
                 if state != act.state:
                     if readonly:
                         raise HandlerFailed.readonly_violation(call.handler)
-                    state = table.codec.verify(act.instance, state)
+                    state = codec.verify(act.instance, state)
                     changed = True
             version = act.version + 1 if changed else act.version
             assert call.peer is not None
@@ -116,9 +142,9 @@ class Turns:
             armed = book is not None and book.changed
             keyed = None
             if call.key is not None and (changed or armed or not call.flags & FLAG_AUTO_KEY):
-                keyed = shard.keys.row(call, result)
+                keyed = self._keys.row(call, result)
         except BaseException as error:
-            return self._undo(act, call, error, snapshot)
+            return self._undo(act, call, error, outer)
         if changed or armed or keyed is not None:
             entry = act.entry or act.pending()
             if changed:
@@ -136,14 +162,15 @@ class Turns:
             self._send(act)
         if act.newest is not None:
             act.newest.outputs.append((call, encoded))
-            shard.gate.waiting += 1
+            self._gate.waiting += 1
         else:
-            shard.gate.answer_clean(call, encoded)
+            self._gate.answer_clean(call, encoded)
+        self._step_outside(act, outer)
         return None
 
     def revive(self, act: Activation, call: Call) -> bool:
         """Make a live instance. False when `call` cannot go on now: it was answered, or waits for `after_load`."""
-        spec = act.table.spec
+        spec = act.home.spec
         if not act.label:
             act.label = label_of(act.address)
         try:
@@ -151,13 +178,13 @@ class Turns:
             act.state = spec.codec.encode(act.instance)
         except BaseException as error:  # decoding runs user code (enums, default factories)
             act.instance = None
-            self._shard.gate.answer(act, call, as_durable_error(error))
+            self._gate.answer(act, call, as_durable_error(error))
             if not act.version and act.clean:
-                act.table.evict(act)
+                act.home.evict(act)
             return False
         if spec.after_load is None:
             return True
-        act.last_used = self._shard.gate.now
+        act.last_used = self._gate.now
         act.mailbox().appendleft(call)  # it keeps its place, should `after_load` suspend
         problems: list[DurableError] = []
 
@@ -167,7 +194,7 @@ class Turns:
                 act.instance = None
                 first = act.mailbox().popleft()
                 assert first is call, "nothing overtakes the call that woke the object"
-                self._shard.gate.answer(act, call, error)
+                self._gate.answer(act, call, error)
 
         if not self.run_after_load(act, ended) or problems:
             return False
@@ -175,29 +202,29 @@ class Turns:
         return True
 
     def _finish_or_undo(self, act: Activation, call: Call) -> DurableError | None:
-        return self.finish(act, call, None, readonly=False)
+        return self._finish(act, call, None, readonly=False)
 
     def _suspend(self, turn: SuspendedTurn, resumed: Callable[[asyncio.Task[Any]], None]) -> None:
         assert turn.work is not None
         turn.act.suspended.append(turn)
         turn.work.add_done_callback(resumed)
-        self._shard.deadlines.arm(turn, turn.call.deadline)
+        self.deadlines.arm(turn, turn.call.deadline)
 
-    def expire(self, turn: SuspendedTurn) -> None:
+    def _expire(self, turn: SuspendedTurn) -> None:
         """The deadline of a suspended turn passed: cancel it; if it takes no notice, go on without it."""
         assert turn.work is not None
         act = turn.act
         if not turn.expired:
             turn.expired = True
             turn.work.cancel("the call's deadline passed")
-            self._shard.deadlines.arm(turn, self._shard.clock.monotonic() + UNWIND_SECONDS)
+            self.deadlines.arm(turn, self._clock.monotonic() + UNWIND_SECONDS)
             return
         turn.abandoned = True
         act.suspended.remove(turn)
         act.instance = None  # the abandoned handler keeps the old one, and nobody looks at that again
         act.generation += 1
         self._undo(act, turn.call, timed_out(turn.call), None)
-        self._shard.resume(act)
+        self._resume(act)
 
     def _ended(self, turn: SuspendedTurn, done: asyncio.Task[Any]) -> tuple[Any, BaseException | None]:
         """Result and error of a suspended turn's task, with the turn taken off its object."""
@@ -214,23 +241,23 @@ class Turns:
             )
         return (None, error) if error is not None else (done.result(), None)
 
-    def _resumed(self, turn: SuspendedTurn, done: asyncio.Task[Any], spec: HandlerSpec, snapshot: bytes | None) -> None:
+    def _resumed(self, turn: SuspendedTurn, done: asyncio.Task[Any], spec: HandlerSpec) -> None:
         if turn.abandoned:
             done.cancelled() or done.exception()
             return
         act = turn.act
-        self._shard.gate.tick()
+        self._gate.tick()
         result, error = self._ended(turn, done)
         if error is not None:
-            self._undo(act, turn.call, error, snapshot)
+            self._undo(act, turn.call, error, turn.outer)
         else:
-            self.finish(act, turn.call, result, spec.readonly, snapshot)
-        self._shard.resume(act)
+            self._finish(act, turn.call, result, spec.readonly, turn.outer)
+        self._resume(act)
 
     def _after_load_resumed(
         self, turn: SuspendedTurn, done: asyncio.Task[Any], then: Callable[[DurableError | None], None]
     ) -> None:
-        self._shard.gate.tick()
+        self._gate.tick()
         if turn.abandoned:
             done.cancelled() or done.exception()
             then(timed_out(turn.call))
@@ -241,37 +268,50 @@ class Turns:
                 if error is None
                 else self._undo(turn.act, turn.call, error, None)
             )
-        self._shard.resume(turn.act)
+        self._resume(turn.act)
 
-    def _undo(self, act: Activation, call: Call, error: BaseException, snapshot: bytes | None) -> DurableError:
+    def _undo(self, act: Activation, call: Call, error: BaseException, outer: Outer | None) -> DurableError:
         """Take back what the turn did and answer with its error."""
         self.failures += 1
         act.book = None
         act.sends = None
         instance = act.instance
-        if instance is not None and not self._untouched(act, snapshot):
-            if snapshot is None:
+        if instance is not None and not self._untouched(act, outer):
+            if outer is None:
                 act.instance = None  # revived from the current state by the next turn, scratch attributes too
             else:
                 # An outer turn still works on this very instance: give it back what it had.
-                instance.__dict__.update(act.table.codec.decode(snapshot))
+                instance.__dict__.update(act.home.spec.codec.decode(outer.state))
+        self._step_outside(act, outer)
         known = as_durable_error(error)
-        self._shard.gate.answer(act, call, known)
+        self._gate.answer(act, call, known)
         return known
 
     @staticmethod
-    def _untouched(act: Activation, snapshot: bytes | None) -> bool:
+    def _untouched(act: Activation, outer: Outer | None) -> bool:
         try:
-            expected = act.state if snapshot is None else snapshot
-            return bool(act.table.codec.encode(act.instance) == expected)
+            expected = act.state if outer is None else outer.state
+            return bool(act.home.spec.codec.encode(act.instance) == expected)
         except DurableError:
             return False
+
+    def _labeller(self, act: Activation) -> Callable[[bool], None]:
+        """For the later steps of an async turn: tell the board before and after each."""
+        board, label = self._board, act.label
+
+        def tell(running: bool) -> None:
+            if running:
+                board.enter(label)
+            else:
+                board.leave()
+
+        return tell
 
     def _send(self, act: Activation) -> None:
         """Let the turn's one-way calls go: with the commit, or at once when nothing is uncommitted."""
         sends, act.sends = act.sends or [], None
         for send in sends:
-            self._shard.gate.answer(act, send, b"")
+            self._gate.answer(act, send, b"")
 
 
 def timed_out(call: Call) -> CallTimeout:

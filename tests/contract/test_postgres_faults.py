@@ -80,17 +80,17 @@ def cut_after(proxy: Proxy, direction: Direction, count: int) -> None:
     proxy.filter = cutting
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 40, 60])
+@pytest.mark.parametrize("count", [0, 1, 7, 20, 40])
 async def test_a_commit_whose_answer_is_lost_is_applied_once(
     proxy: Proxy, store: PostgresStore, admin: asyncpg.Connection[Any], count: int
 ) -> None:
-    """The server executed it; the store finds out instead of sending it again."""
+    """The server executed it; the store finds out instead of sending it again, which its key would refuse."""
+    await store.commit([change("a", b"1", 2, alarms_set=[alarm("x")], results=[result("one")])])
     cut_after(proxy, "down", count)
-    assert await store.commit([change("a", b"1", 2, alarms_set=[alarm("x")], results=[result("key")])]) == {}
+    assert await store.commit([change("a", b"2", 3, alarms_set=[alarm("y")], results=[result("two")])]) == {}
     assert proxy.faults == 1
-    assert await row_of_host(admin) == (store.epoch, store.seq)
-    assert store.seq == 2
-    assert await store.load([address("a")]) == [Stored(b"1", 2, (alarm("x"),))]
+    assert await row_of_host(admin) == (store.epoch, store.seq) == (2, 3)
+    assert await store.load([address("a")]) == [Stored(b"2", 3, (alarm("x"), alarm("y")))]
 
 
 @pytest.mark.parametrize("count", [0, 1, 50, 150, 4000])

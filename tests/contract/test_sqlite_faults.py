@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -21,7 +22,7 @@ from durable_storage.sqlite import SqliteStore
 from durable_storage.sqlite_control import SqliteControl
 from durable_storage.sqlite_layout import Layout
 from durable_storage.store import Claim, Stored
-from tests.contract.rigs import SqliteRig, address, alarm, change
+from tests.contract.rigs import SqliteRig, address, alarm, change, result
 from tests.support.watching import watch_for
 
 COMMITS = 50
@@ -243,6 +244,30 @@ async def test_a_failed_fsync_is_resolved(failing_vfs: FailingVfs, sqlite_rig: S
     assert store.epoch > 1
     heir = await sqlite_rig.open(acknowledged_seq=store.seq)
     assert (heir.seq, heir.epoch > store.epoch) == (9, True)
+
+
+@pytest.mark.parametrize("is_executed", [True, False])
+async def test_a_commit_with_an_unknown_outcome_is_applied_once(
+    sqlite_rig: SqliteRig, monkeypatch: pytest.MonkeyPatch, is_executed: bool
+) -> None:
+    """Whether the error came before or after it took place."""
+    store = await sqlite_rig.open()
+    await store.commit([change("a", b"0", 1, results=[result("one")])])
+    genuine, faults = sqlite_file.ShardFile.apply, []
+
+    def failing(self: sqlite_file.ShardFile, *arguments: Any) -> None:
+        if is_executed or faults:
+            genuine(self, *arguments)
+        if not faults:
+            faults.append(self)
+            raise apsw.IOError("on order")
+
+    monkeypatch.setattr(sqlite_file.ShardFile, "apply", failing)
+    assert await store.commit([change("a", b"1", 2, results=[result("two")])]) == {}
+    assert await store.commit([change("a", b"2", 3, results=[result("three")])]) == {}
+    assert len(faults) == 1
+    assert (store.epoch, store.seq) == (2, 3)
+    assert await store.load([address("a")]) == [Stored(b"2", 3, ())]
 
 
 async def test_a_directory_without_rights_is_a_clear_refusal(sqlite_rig: SqliteRig, tmp_path: Path) -> None:

@@ -99,3 +99,16 @@ class Twice(Counter, name="shop.Twice"):
     def double(self) -> int:
         self.count *= 2
         return self.count
+
+
+class Log(DurableObject, name="shop.Log"):
+    items: list[int] = field(default_factory=list)
+
+    @handler
+    def append(self, item: int) -> int:
+        self.items.append(item)
+        return len(self.items)
+
+    @handler(readonly=True)
+    def all(self) -> list[int]:
+        return self.items

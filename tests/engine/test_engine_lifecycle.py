@@ -21,7 +21,7 @@ from durable_engine import (
     Unavailable,
     handler,
 )
-from tests.engine.shop import Cart, Counter
+from tests.engine.shop import Cart, Counter, Log
 from tests.support.eventually import eventually
 from tests.support.server import children_of, is_alive
 
@@ -158,6 +158,36 @@ async def test_a_killed_shard_is_not_noticed_with_exactly_once(tmp_path: Path) -
         await counting
         assert await asyncio.gather(*(counter.get() for counter in counters)) == [25] * 40
         assert sum(shard.restarts for shard in await engine.shards()) == 2
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("how", ["drained", "killed"])
+async def test_calls_keep_their_order_when_shards_are_replaced(tmp_path: Path, how: str) -> None:
+    """A drained shard loses no call, keys or not; a killed one none that has a key. Each is run once, in order."""
+    store, exactly_once = f"sqlite:///{tmp_path}/store", how == "killed"
+    async with Engine(store, objects=[Log], shards=2, exactly_once=exactly_once, call_timeout=30) as engine:
+        logs = [engine.at(Log, str(n)) for n in range(30)]
+        ended = asyncio.Event()
+
+        async def feed(log: Log) -> int:
+            fed = 0
+            while not ended.is_set():
+                await asyncio.gather(*(log.append(fed + n) for n in range(5)))
+                fed += 5
+            return fed
+
+        feeding = [asyncio.ensure_future(feed(log)) for log in logs]
+        for round_ in range(1, 4):
+            for shard in await engine.shards():
+                if how == "drained":
+                    await engine.request("restart_shard", {"shard": shard.shard})
+                else:
+                    os.kill(shard.pid, signal.SIGKILL)
+                while (await engine.shards())[shard.shard].restarts < round_:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.01)
+        ended.set()
+        for fed, log in zip(await asyncio.gather(*feeding), logs, strict=True):
+            assert list(range(fed)) == await log.all()
 
 
 @pytest.mark.processes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,8 +160,8 @@ async def test_nonsense_is_counted_and_does_no_harm(tmp_path: Path) -> None:
     async with Rig(tmp_path) as rig:
         held = rig.call("hold", 1)
         await rig.shard.until(1)
-        peer = rig.shard.held[0].peer
-        server = rig.server.servers[0]
+        peer: Any = rig.shard.held[0].peer
+        server: Any = rig.server.servers[0]
         nonsense = [
             b"",
             b"\x01",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def tiny_client() -> Any:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Iterator[Any]:
+def tiny() -> Any:
     return tiny_client()
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from durable_shards.clock import Clock, ManualClock
-from durable_shards.outbound import ObjectEngine
 from durable_shards.peers import FuturePeer
 from durable_shards.registry import Registry
 from durable_shards.shard import Shard, ShardSettings
@@ -46,7 +45,7 @@ class Harness:
             self.store,
             ShardSettings(**settings),
             clock=self.clock,
-            object_caller=lambda act: ObjectEngine(act, self),
+            caller=self,
             on_stop=self.stops.append,
         )
         self._ids = itertools.count(1)

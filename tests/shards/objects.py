@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from durable_engine import DurableObject, Rejected, field, handler
+from durable_engine import DurableObject, Rejected, alarm, field, handler
 
 
 class Refused(Rejected):
@@ -210,6 +210,15 @@ class Friendly(DurableObject, reentrant=True):
         await self.engine.at(Relay, "relay").relay(str(self.id), inner)
         self.log.append("outer ends")
         return self.log
+
+    @handler
+    async def outer_with_alarm(self, inner: str) -> None:
+        self.alarms.schedule(Friendly.later, after=timedelta(hours=1))
+        await self.engine.at(Relay, "relay").relay(str(self.id), inner)
+
+    @alarm
+    def later(self) -> None:
+        self.log.append("later")
 
     @handler
     def inner(self) -> None:

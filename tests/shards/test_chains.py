@@ -84,3 +84,10 @@ async def test_a_failing_inner_turn_leaves_the_outer_its_work() -> None:
     async with Harness([Friendly, Relay]) as h:
         assert await h.call(Friendly, "f", "outer", ["failing_inner"]) == ["outer begins", "outer ends"]
         assert await h.call(Friendly, "f", "get") == ["outer begins", "outer ends"]
+
+
+async def test_an_inner_turn_leaves_the_outer_its_alarms() -> None:
+    """What the outer turn scheduled before it waited is neither lost nor committed by the inner one."""
+    async with Harness([Friendly, Relay]) as h:
+        await h.call(Friendly, "f", "outer_with_alarm", ["failing_inner"])
+        assert [name for name, *_ in await h.call(Friendly, "f", "$pending")] == ["later"]

@@ -60,7 +60,8 @@ class Served:
 
 
 def calls(*elements: Any) -> bytes:
-    return b"\x01\x03" + msgpack.packb(elements)
+    body: bytes = msgpack.packb(elements)
+    return b"\x01\x03" + body
 
 
 async def test_a_frame_written_by_hand_is_answered(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 import uvloop
 import zmq
 
-from durable_shards.transport import TRANSPORT_BYTES_MAX, DealerTransport, PeerGone, RouterTransport
+from durable_shards.transport import DealerTransport, PeerGone, RouterTransport
+from durable_shards.watched_socket import TRANSPORT_BYTES_MAX
 
 WAIT_SECONDS = 20.0
 

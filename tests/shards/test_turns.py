@@ -228,7 +228,7 @@ async def test_a_turn_past_its_deadline_is_cancelled_and_undone() -> None:
         late = h.call(Waiter, "a", "wait", ["late"], timeout=1)
         await settle()
         h.clock.advance(timedelta(seconds=2))  # type: ignore[union-attr]
-        h.shard.deadlines.run_due()
+        h.shard.turns.deadlines.run_due()
         with pytest.raises(CallTimeout) as timeout:
             await late
         assert timeout.value.outcome == "not_applied"
@@ -244,7 +244,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind() -> None:
         await settle()
         for _ in range(2):
             h.clock.advance(seconds)  # type: ignore[union-attr]
-            h.shard.deadlines.run_due()
+            h.shard.turns.deadlines.run_due()
             await settle()
         with pytest.raises(CallTimeout):
             await stray
