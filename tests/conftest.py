@@ -32,6 +32,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("postgres")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_kill_of_ourselves() -> Iterator[None]:
+    """A shard that is just being restarted has the process id 0, and kill(0) would end the whole run."""
+    kill = os.kill
+
+    def guarded(pid: int, number: int) -> None:
+        assert pid > 0, f"there is no process {pid} to kill"
+        kill(pid, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "kill", guarded)
+        yield
+
+
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
     """An empty folder with a short path, since the path of a unix socket in it may have 107 bytes.

@@ -20,10 +20,10 @@ from durable_engine.sweeper import NEVER, Sweeper
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
 from durable_shards import wire
 from durable_shards.errors import CallTimeout, EngineClosed
-from durable_shards.peers import LocalPeer
+from durable_shards.peers import detached
 from durable_shards.registry import Registry
 from durable_shards.shard import Shard, ShardSettings
-from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, Call
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, Call, Peer
 from durable_storage.errors import DurableError, Fenced, Unavailable
 from durable_storage.lease import Control, Holder
 from durable_storage.store import Claim
@@ -50,6 +50,32 @@ class EmbeddedSettings:
     strict_readonly: bool = False
 
 
+class ProgramPeer(Peer):
+    """The embedding program as the shard sees it: it waits for the outcomes of its pending calls."""
+
+    __slots__ = ("_pending",)
+
+    def __init__(self, pending: dict[int, Pending]) -> None:
+        self._pending = pending
+
+    def encode(self, call: Call, version: int, result: Any) -> Any:
+        return detached(result)
+
+    def put(self, call: Call, encoded: Any) -> None:
+        pending = self._pending.pop(call.id, None)
+        if pending is not None and not pending.future.done():
+            pending.resolve(encoded)
+
+    def fail(self, call: Call, error: DurableError) -> None:
+        self.end(call.id, error)
+
+    def end(self, number: int, error: DurableError) -> None:
+        """The call of this number failed."""
+        pending = self._pending.pop(number, None)
+        if pending is not None and not pending.future.done():
+            pending.future.set_exception(error)
+
+
 class Embedded:
     """Made by `Embedded.start`; belongs to the running event loop."""
 
@@ -67,8 +93,8 @@ class Embedded:
             caller=self,
             on_stop=self._on_stop,
         )
-        self._peer = LocalPeer(self._on_result, self._on_error)
         self._pending: dict[int, Pending] = {}
+        self._peer = ProgramPeer(self._pending)
         self._calls: list[Call] = []
         self._last_id = 0
         self._sweeper = Sweeper(loop, self._expire)
@@ -224,22 +250,12 @@ class Embedded:
         self._shard.receive(self._peer, calls)
         for call in calls:
             if call.flags & FLAG_ONE_WAY:
-                self._on_result(call.id, None)
-
-    def _on_result(self, number: int, value: Any) -> None:
-        pending = self._pending.pop(number, None)
-        if pending is not None and not pending.future.done():
-            pending.resolve(value)
-
-    def _on_error(self, number: int, error: DurableError) -> None:
-        pending = self._pending.pop(number, None)
-        if pending is not None and not pending.future.done():
-            pending.future.set_exception(error)
+                self._peer.put(call, None)
 
     def _expire(self, now: float) -> float:
         late = [pending for pending in self._pending.values() if pending.deadline <= now]
         for pending in late:
-            self._on_error(pending.id, CallTimeout(f"{pending} was not answered within its timeout"))
+            self._peer.end(pending.id, CallTimeout(f"{pending} was not answered within its timeout"))
         return min((pending.deadline for pending in self._pending.values()), default=NEVER)
 
     def _on_stop(self, error: Exception) -> None:
@@ -251,7 +267,7 @@ class Embedded:
 
     def _fail_all(self, error: DurableError) -> None:
         for number in list(self._pending):
-            self._on_error(number, error)
+            self._peer.end(number, error)
 
     # Everything that concerns no single object.
 

@@ -8,7 +8,6 @@ one message carries all of them at the next flush.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -189,22 +188,3 @@ class FuturePeer(Peer):
     def fail(self, call: Call, error: DurableError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
-
-
-class LocalPeer(Peer):
-    """A caller in this process with many calls: outcomes go to two callbacks, by the call's id."""
-
-    __slots__ = ("_on_error", "_on_result")
-
-    def __init__(self, on_result: Callable[[int, Any], None], on_error: Callable[[int, DurableError], None]) -> None:
-        self._on_result = on_result
-        self._on_error = on_error
-
-    def encode(self, call: Call, version: int, result: Any) -> Any:
-        return detached(result)
-
-    def put(self, call: Call, encoded: Any) -> None:
-        self._on_result(call.id, encoded)
-
-    def fail(self, call: Call, error: DurableError) -> None:
-        self._on_error(call.id, error)

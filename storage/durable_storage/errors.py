@@ -1,4 +1,7 @@
-"""Errors that begin where state rests. A docstring is the default message: what happened to the state, and whether to retry."""
+"""Errors that begin where state rests.
+
+A docstring is the default message: what happened to the state, and whether to retry.
+"""
 
 from __future__ import annotations
 

@@ -110,9 +110,7 @@ class Writer:
             return
         self._flying = entries
         sent_at = self._monotonic()
-        self._commit = asyncio.get_running_loop().create_task(
-            self._store.commit([entry.change() for entry in entries])
-        )
+        self._commit = asyncio.get_running_loop().create_task(self._store.commit([entry.change() for entry in entries]))
         # A callback, not an awaiting task: what is released may run user code, which must not find itself
         # inside a task of ours.
         self._commit.add_done_callback(lambda done: self._finish(done, sent_at))

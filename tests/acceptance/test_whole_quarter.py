@@ -55,9 +55,10 @@ class Nemesis:
     async def _victim(self) -> int:
         """The process of a shard that serves, waiting for one if they are all being restarted."""
         while True:
-            serving = [shard for shard in (await self._engine.statistics()).shards if shard.state == "up"]
+            shards = (await self._engine.statistics()).shards
+            serving = [shard.pid for shard in shards if shard.state == "up" and shard.pid]
             if serving:
-                return self._random.choice(serving).pid
+                return self._random.choice(serving)
             await asyncio.sleep(0.01)
 
 

@@ -56,7 +56,7 @@ async def test_a_read_of_uncommitted_state_waits_for_the_commit() -> None:
         peek = h.call(Counter, "a", "peek")
         rejected = h.call(Counter, "a", "reject", ["x"])
         await settle()
-        assert not (read.done() or peek.done() or rejected.done())
+        assert not any(call.done() for call in (read, peek, rejected))
         h.world.release()
         assert await read == 1
         assert await peek == 1
