@@ -17,6 +17,7 @@ PACKAGES = ("engine", "shards", "storage", "bench")
 SKIPPED = {".git", ".venv", "build", "dist", "durable-data", "bench-results"}
 
 FILE_LINES_MAX = 400
+FILE_BYTES_MAX = 300_000
 FUNCTION_LINES_MAX = 60
 FORBIDDEN = {
     r"\bpickle\b": "no pickle anywhere: what arrives from outside is data, never code",
@@ -30,10 +31,14 @@ FORBIDDEN = {
 def files(*suffixes: str, below: Path = ROOT) -> Iterator[Path]:
     """Files of the project with these suffixes, generated folders left out."""
     for path in sorted(below.rglob("*")):
-        parts = path.relative_to(ROOT).parts
-        hidden = any(part in SKIPPED or part.startswith(".") or part == "__pycache__" for part in parts)
-        if path.suffix in suffixes and path.is_file() and not hidden:
+        if path.suffix in suffixes and path.is_file() and not is_generated(path):
             yield path
+
+
+def is_generated(path: Path) -> bool:
+    """Whether it lies in a folder that is no part of the project."""
+    parts = path.relative_to(ROOT).parts
+    return any(part in SKIPPED or part.startswith(".") or part == "__pycache__" for part in parts)
 
 
 def sources() -> list[Path]:
@@ -50,6 +55,14 @@ def test_no_file_is_too_long_to_be_read_in_one_go() -> None:
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in files(".py")}
 
     assert {name: lines for name, lines in lengths.items() if lines > FILE_LINES_MAX} == {}
+
+
+def test_nothing_big_and_nothing_built_is_kept() -> None:
+    """The tree holds sources: no file above 300 kB, no wheels, archives or databases."""
+    built = {".whl", ".gz", ".zip", ".tar", ".so", ".pyc", ".sqlite3", ".log"}
+    kept = [path for path in ROOT.rglob("*") if path.is_file() and not is_generated(path)]
+
+    assert [name_of(path) for path in kept if path.suffix in built or path.stat().st_size > FILE_BYTES_MAX] == []
 
 
 def test_no_function_is_longer_than_a_screen() -> None:

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import uvloop
-from durable_shards.object import DurableObject
 
 from durable_engine.alarms import AlarmsOf
 from durable_engine.calling import Timeout
@@ -24,6 +23,7 @@ from durable_engine.views import EngineStatistics, ShardView
 from durable_shards.alarms import Alarm, PendingAlarm
 from durable_shards.errors import EngineClosed
 from durable_shards.handler import Handler
+from durable_shards.object import DurableObject
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -272,14 +272,14 @@ class Frontend:
         waiting = not self._control.connected or not self._welcomed.done()
         self._greeter = self.loop.call_later(GREETING_SECONDS if waiting else HELLO_SECONDS, self._greet)
 
-    def _hello(self, known: int) -> None:
-        if not self._control.connected or self.closed:
-            return
-        acknowledged = {shard: (link.epoch, link.seq) for shard, link in self._links.items() if link.epoch}
-        self._control.send(wire.pack(wire.HELLO, wire.Hello(self.routes.server, known, acknowledged)))
+    def _hello(self, known: int, acknowledged: dict[int, tuple[int, int]] | None = None) -> None:
+        if self._control.connected and not self.closed:
+            self._control.send(wire.pack(wire.HELLO, wire.Hello(self.routes.server, known, acknowledged or {})))
 
     def _on_control_up(self) -> None:
-        self._hello(known=0)
+        """Perhaps to another server than before: it must not know less than this client was told."""
+        acknowledged = {shard: (link.epoch, link.seq) for shard, link in self._links.items() if link.epoch}
+        self._hello(0, acknowledged)
         self._asker.flush()
 
     def _on_control_down(self) -> None:

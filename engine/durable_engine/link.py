@@ -106,16 +106,22 @@ class Link:
         self._blocked = False
         self._route = self._wanted
         if self._route is not None:
-            self._transport = DealerTransport(
-                self._route.endpoint,
-                self._on_message,
-                self._loop,
-                context=self._frontend.context,
-                on_connected=self._frontend.flush_soon,
-                on_disconnected=self._lost,
-                on_writable=self._frontend.flush_soon,
-                reconnect_seconds=RECONNECT_SECONDS,
-            )
+            try:
+                self._transport = self._connect(self._route.endpoint)
+            except ValueError as error:
+                self._frontend.malformed("the server", error)
+
+    def _connect(self, endpoint: str) -> DealerTransport:
+        return DealerTransport(
+            endpoint,
+            self._on_message,
+            self._loop,
+            context=self._frontend.context,
+            on_connected=self._frontend.flush_soon,
+            on_disconnected=self._lost,
+            on_writable=self._frontend.flush_soon,
+            reconnect_seconds=RECONNECT_SECONDS,
+        )
 
     def _cancel_retirement(self) -> None:
         if self._retire is not None:

@@ -51,7 +51,8 @@ def target_of(prefix: str, object_type: str, object_id: str) -> Target:
     try:
         return make_target(prefix, object_type, object_id)
     except TypeError:  # unhashable, so no str
-        raise InvalidArguments(f"object id must be a str, not {type(object_id).__name__}") from None
+        wrong = next(part for part in (object_id, object_type, prefix) if type(part) is not str)
+        raise InvalidArguments(f"an address is made of str: prefix, class and id, not {type(wrong).__name__}") from None
 
 
 def check_key(key: str) -> None:

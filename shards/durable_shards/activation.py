@@ -13,7 +13,7 @@ entry is durable. This is the output gate of Cloudflare's Durable Objects, kept 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from durable_shards.alarms import AlarmBook
 from durable_storage.address import Address, partition_of
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 NO_ALARMS: dict[str, AlarmRow] = {}
 """Shared by all objects without alarms; never mutated."""
+RECENT_RESULTS_MAX = 256
+"""Committed idempotency results kept in memory per live object; older ones are looked up in the store."""
+RECENT_RESULT_BYTES_MAX = 1_024
+"""Larger ones are not kept once they are committed."""
 Durable = tuple[bytes | None, int, dict[str, AlarmRow]]
 """State, version and alarms as the store holds them."""
 
@@ -56,6 +60,9 @@ class Home(Protocol):
     def evict(self, act: Activation) -> None:
         """Forget a clean object."""
 
+    def watch(self, act: Activation) -> None:
+        """See to it that the object hibernates when it is idle for long."""
+
 
 class Activation:
     """The one activation of an address in this shard. Also the `Context` that the live instance sees."""
@@ -69,7 +76,9 @@ class Activation:
         "entry",
         "evicting",
         "generation",
+        "head",
         "home",
+        "inner",
         "instance",
         "keys",
         "label",
@@ -100,7 +109,11 @@ class Activation:
         """Gathering: the next commit takes it."""
         self.newest: PendingEntry | None = None
         """Gathering or in flight; None when current equals durable."""
+        self.head: Call | None = None
+        """The call whose turn it is, while it waits for a look-up or for `after_load`."""
         self.queue: deque[Call] | None = None
+        self.inner: deque[Call] | None = None
+        """Calls of the running chain that have to wait for another inner turn of a reentrant object."""
         self.paused = 0
         """Loads and look-ups that calls have to wait for."""
         self.suspended: list[SuspendedTurn] = []
@@ -140,12 +153,13 @@ class Activation:
     @property
     def busy(self) -> bool:
         """Whether a new call has to queue."""
-        return bool(self.paused or self.suspended)
+        return bool(self.paused or self.suspended or self.head)
 
     @property
     def clean(self) -> bool:
         """Whether it may leave memory: nothing runs, waits or is uncommitted."""
-        return self.newest is None and not self.paused and not self.suspended and not self.queue
+        waits = self.paused or self.suspended or self.head or self.queue or self.inner
+        return self.newest is None and not waits
 
     def mailbox(self) -> deque[Call]:
         """Calls that wait for their turn; made only for objects that something waits for."""
@@ -177,6 +191,24 @@ class Activation:
         self._forget_keys(later)
         return later.outputs
 
+    def forget(self) -> None:
+        """Let go of everything: whoever still holds this object shall not hold its state."""
+        self.instance = self.keys = self.state = None
+        self.durable = (None, 0, NO_ALARMS)
+        self.alarms_now = NO_ALARMS
+
+    def trim_keys(self, committed: PendingEntry) -> None:
+        """Keep a bounded number of small results at hand; those of uncommitted turns stay whatever their size."""
+        keys = self.keys
+        if keys is None:
+            return
+        for row in committed.results or ():
+            if len(row.result) > RECENT_RESULT_BYTES_MAX:
+                keys.pop(row.key, None)
+        uncommitted = len(self.newest.results or ()) if self.newest is not None else 0
+        for oldest in list(keys)[: max(0, len(keys) - max(RECENT_RESULTS_MAX, uncommitted))]:
+            del keys[oldest]
+
     def _forget_keys(self, entry: PendingEntry) -> None:
         if self.keys is not None:
             for row in entry.results or ():
@@ -190,39 +222,55 @@ class SuspendedTurn:
         "abandoned",
         "act",
         "armed",
+        "book",
         "call",
         "calls_made",
+        "depth",
         "expired",
         "generation",
-        "outer",
+        "half_told",
+        "sends",
+        "snapshot",
         "waiting_for",
         "work",
     )
 
-    def __init__(self, act: Activation, call: Call) -> None:
+    def __init__(self, act: Activation, call: Call, snapshot: bytes | None) -> None:
         self.act = act
         self.call = call
         self.generation = act.generation
+        self.depth = len(act.suspended)
+        """0 for an ordinary turn; how many turns of the same object wait for this one, in a reentrant class."""
+        self.snapshot = snapshot
+        """Of an inner turn: the encoded instance as the outer turn left it."""
+        self.book: AlarmBook | None = None
+        self.sends: list[Call] | None = None
         self.armed: float | None = None
         self.expired = False
         """Its deadline passed; the task was cancelled."""
         self.abandoned = False
-        """It ignored the cancellation; whatever it still does has no effect."""
+        """It ignored the cancellation, and the object went on without it."""
+        self.half_told = False
+        """An inner turn committed with what this one had changed until then."""
         self.calls_made = 0
         """Outgoing calls so far: part of their derived idempotency keys."""
-        self.waiting_for: set[str] = set()
+        self.waiting_for: list[str] = []
         """Objects that this turn has called and that have not answered (text of their addresses)."""
         self.work: asyncio.Task[Any] | None = None
-        self.outer: Outer | None = None
 
+    @property
+    def stale(self) -> bool:
+        """What it began on was rolled back, or its time is up: it will be undone, so it must not reach out."""
+        return self.expired or self.abandoned or self.generation != self.act.generation
 
-class Outer(NamedTuple):
-    """What an inner turn of a reentrant object found, and gives back to the outer turn when it ends."""
+    def step_in(self) -> None:
+        """Before each step: the object's alarms and one-way calls are this turn's."""
+        self.act.book, self.act.sends = self.book, self.sends
 
-    state: bytes
-    """Encoded live instance, with what the outer turn has changed so far."""
-    book: AlarmBook | None
-    sends: list[Call] | None
+    def step_out(self) -> None:
+        """After each step: and now they are nobody's."""
+        self.book, self.sends = self.act.book, self.act.sends
+        self.act.book = self.act.sends = None
 
 
 class KeyMemory:
@@ -306,6 +354,8 @@ class PendingEntry:
         act.durable = self.snapshot
         if act.newest is self:
             act.newest = None
+        if self.results is not None:
+            act.trim_keys(self)
         act.home.release(self.outputs)
         if act.evicting and act.clean:
             act.home.evict(act)

@@ -1,4 +1,4 @@
-"""Everything that can be said against a call before its object is touched. Nothing is loaded or created by it."""
+"""Everything that can be said against a call before its object is touched. No object is loaded or created by it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from durable_shards.spec import ClassSpec
 from durable_shards.wire import Call
 from durable_storage.address import Address, id_problem, name_problem, partition_of
 from durable_storage.errors import TooLarge
-from durable_storage.limits import ID_BYTES_MAX
+from durable_storage.limits import ID_BYTES_MAX, NAME_BYTES_MAX
 
 
 class Admission:
@@ -34,7 +34,8 @@ class Admission:
         """The table of the call's class. Raises the DurableError that the call is to be refused with."""
         if table is None:
             if problem := call.prefix and name_problem("prefix", call.prefix):
-                raise InvalidArguments(problem)
+                too_long = len(call.prefix.encode(errors="surrogatepass")) > NAME_BYTES_MAX
+                raise (TooLarge if too_long else InvalidArguments)(problem)
             table = self._directory.table(call.prefix, call.object_type)
         if table is None:
             raise unknown_class(self._directory, call.object_type)
@@ -75,9 +76,9 @@ def handler_of(spec: ClassSpec, name: str) -> HandlerSpec:
 
 def circle(act: Activation, call: Call) -> ReentrantCall | None:
     """The error of a call that would wait for itself, directly or because two chains cross; None if it would not."""
-    if not call.chain or not act.suspended or act.paused:
+    if not call.chain:
         return None
-    crossing = any(not turn.waiting_for.isdisjoint(call.chain) for turn in act.suspended)
+    crossing = any(waited in call.chain for turn in act.suspended for waited in turn.waiting_for)
     if str(act.address) not in call.chain and not crossing:
         return None
     chain = [*call.chain, str(act.address)]
@@ -86,3 +87,13 @@ def circle(act: Activation, call: Call) -> ReentrantCall | None:
         "Break the circle, or declare the class with reentrant=True",
         chain=chain,
     )
+
+
+def may_enter(act: Activation, call: Call) -> bool:
+    """Whether a call of a reentrant object's own chain can run now: as the child of its innermost turn."""
+    if act.paused or act.head is not None or not call.chain:
+        return False
+    depth = call.chain.count(str(act.address))
+    if depth:
+        return depth == len(act.suspended)
+    return any(waited in call.chain for waited in act.suspended[-1].waiting_for)

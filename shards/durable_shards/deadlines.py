@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol
 
 from durable_shards.clock import Clock
+
+COMPACT_MIN = 64
+
+log = logging.getLogger("durable_engine.shard")
 
 
 class Expirable(Protocol):
@@ -32,32 +37,50 @@ class Deadlines:
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._stale = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def arm(self, item: Expirable, deadline: float) -> None:
         """Expire `item` at `deadline` (monotonic seconds); an earlier arming of it is replaced."""
+        if item.armed is not None:
+            self._stale += 1
         item.armed = deadline
         heapq.heappush(self._heap, (deadline, next(self._order), item))
         if deadline < self._timer_at:
             self._set_timer(deadline)
 
+    def disarm(self, item: Expirable) -> None:
+        """Forget the deadline of an item; its place in the heap goes when half of the heap is such."""
+        if item.armed is None:
+            return
+        item.armed = None
+        self._stale += 1
+        if self._stale > COMPACT_MIN and self._stale * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].armed == entry[0]]
+            heapq.heapify(self._heap)
+            self._stale = 0
+
     def run_due(self) -> None:
         """Expire what is due and set the timer for what is next. Called by the timer, or by a test's clock."""
         now = self._clock.monotonic()
-        heap = self._heap
-        while heap and (heap[0][0] <= now or heap[0][2].armed != heap[0][0]):
-            deadline, _, item = heapq.heappop(heap)
-            if item.armed == deadline:
-                item.armed = None
+        while self._heap and (self._heap[0][0] <= now or self._heap[0][2].armed != self._heap[0][0]):
+            deadline, _, item = heapq.heappop(self._heap)
+            if item.armed != deadline:
+                self._stale -= 1
+                continue
+            item.armed = None
+            try:
                 self._expire(item)
+            except Exception:
+                log.exception("a deadline could not be acted on")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._timer_at = float("inf")
-        if heap:
-            self._set_timer(heap[0][0])
+        if self._heap:
+            self._set_timer(self._heap[0][0])
 
     def close(self) -> None:
         """Forget everything."""

@@ -39,7 +39,7 @@ class Surroundings:
     release: Callable[[list[tuple[Call, Any]]], None]
     undo: Callable[[PendingEntry, Exception], None]
     watch: Callable[[ClassTable, Activation], None]
-    """Told of each object that becomes live."""
+    """Told of each object that is live to stay."""
 
 
 class ClassTable:
@@ -76,8 +76,12 @@ class ClassTable:
         act = Activation(Address(self.prefix, self.spec.name, object_id), self)
         act.last_used = now
         self.live[object_id] = act
-        self._watch(self, act)
         return act
+
+    def watch(self, act: Activation) -> None:
+        """See to it that an object which was loaded, and stays, hibernates when it is idle for long."""
+        if self.live.get(act.address.object_id) is act:
+            self._watch(self, act)
 
     def wake(self, object_id: str, now: float) -> Activation | None:
         """Bring a hibernated object back; None if it does not sleep here."""
@@ -87,22 +91,25 @@ class ClassTable:
         act = self.add(object_id, now)
         act.state, act.version, act.alarms_now, _ = kept
         act.durable = (act.state, act.version, act.alarms_now)
+        self._watch(self, act)
         return act
 
-    def hibernate(self, act: Activation, now: float) -> None:
+    def hibernate(self, act: Activation) -> None:
         """Keep the bytes of a clean object and let the rest go."""
         assert act.clean, "an object with uncommitted or running turns cannot sleep"
         object_id = act.address.object_id
         del self.live[object_id]
         if act.version or act.alarms_now:
             state = act.state if act.version else None
-            self.asleep[object_id] = Hibernated(state, act.version, act.alarms_now, now)
+            self.asleep[object_id] = Hibernated(state, act.version, act.alarms_now, act.last_used)
+        act.forget()
 
     def evict(self, act: Activation) -> None:
         """Forget a clean object; the next call loads it."""
         assert act.clean, "an object with uncommitted or running turns cannot be forgotten"
         if self.live.get(act.address.object_id) is act:
             del self.live[act.address.object_id]
+        act.forget()
 
 
 class Directory:
@@ -115,10 +122,14 @@ class Directory:
         self.default: dict[str, ClassTable] = {name: ClassTable("", spec, around) for name, spec in classes.items()}
         self._tenants[""] = self.default
 
+    def find(self, prefix: str, object_type: str) -> ClassTable | None:
+        """The table of a class of a tenant, if it was made."""
+        tables = self._tenants.get(prefix)
+        return tables.get(object_type) if tables is not None else None
+
     def table(self, prefix: str, object_type: str) -> ClassTable | None:
         """The table of a class of a tenant, made at first use; None for an unknown class."""
-        tables = self._tenants.get(prefix)
-        table = tables.get(object_type) if tables is not None else None
+        table = self.find(prefix, object_type)
         if table is None and (spec := self._classes.get(object_type)) is not None:
             table = ClassTable(prefix, spec, self._around)
             self._tenants.setdefault(prefix, {})[object_type] = table

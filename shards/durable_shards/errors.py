@@ -247,8 +247,15 @@ def _plain(value: Any) -> Any:
         plain = msgspec.to_builtins(value, str_keys=True, order="deterministic")
         msgspec.msgpack.encode(plain)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return _text(repr(value))
+        return _text(_repr(value))
     return plain
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} without text: {type(error).__name__}>"
 
 
 def _typed(cls: type[Rejected], fields: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ turns that ran.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ class Gate:
         self.one_way_errors = 0
         self.on_release: Callable[[], None] | None = None
         """Called whenever outcomes were put into outboxes outside of `Shard.receive`."""
+        self.moved = asyncio.Event()
+        """Something happened that a drain may have waited for."""
 
     def tick(self) -> float:
         """Read the clock for what follows; once per batch of work, not per call."""
@@ -57,11 +60,14 @@ class Gate:
 
     def answer(self, act: Activation, call: Call, outcome: Any) -> None:
         """Send an outcome of a turn of `act`: a result encoded by the call's peer, or a DurableError."""
-        if act.newest is not None:
-            act.newest.outputs.append((call, outcome))
+        newest = act.newest
+        if newest is not None:
+            newest.outputs.append((call, outcome))
             self.waiting += 1
+        elif self.now < self.lease.until:
+            self._send(call, outcome)
         else:
-            self.answer_clean(call, outcome)
+            self.lease.hold(call, outcome)
 
     def answer_clean(self, call: Call, outcome: Any) -> None:
         """Send an outcome that has seen durable state only; the ownership must still be ours."""
@@ -92,18 +98,27 @@ class Gate:
         self.waiting -= len(outputs)
         if isinstance(error, KeyExists):
             # A first attempt was a retry after all. Nothing was applied, so let all of them try again.
-            again = [call for call, _ in outputs if call.peer is not None and call.peer.reruns]
-            for call in again:
-                call.flags &= ~FLAG_FRESH
-            act.mailbox().extendleft(reversed(again))
-        else:
-            failure = error if isinstance(error, DurableError) else PersistenceFailed(str(error))
-            for call, _ in outputs:
-                self.refuse(call, failure)
+            outputs = self._run_again(act, outputs)
+            error = PersistenceFailed("another turn of the same commit was undone and this one with it", retryable=True)
+        failure = error if isinstance(error, DurableError) else PersistenceFailed(str(error))
+        for call, _ in outputs:
+            self.refuse(call, failure)
         self._resume(act)
+
+    def _run_again(self, act: Activation, outputs: list[tuple[Call, Any]]) -> list[tuple[Call, Any]]:
+        """Put calls back to where they were, in front of the mailbox; what cannot run again is returned."""
+        again = [call for call, _ in outputs if _repeatable(call)]
+        for call in again:
+            call.flags &= ~FLAG_FRESH
+        if act.head is not None:  # it came after them
+            again.append(act.head)
+            act.head = None
+        act.mailbox().extendleft(reversed(again))
+        return [(call, outcome) for call, outcome in outputs if not _repeatable(call)]
 
     def released(self) -> None:
         """Outcomes are in outboxes: whoever owns the outboxes may send them."""
+        self.moved.set()
         if self.on_release is not None:
             self.on_release()
 
@@ -118,8 +133,19 @@ class Gate:
             log.warning("one-way call %s.%s failed: %s", address, call.handler, outcome)
         call.peer.fail(call, outcome)
 
+    @property
+    def load(self) -> int:
+        """Outcomes that wait for commits or for the lease."""
+        return self.waiting + self.lease.holding
+
     def _release_held(self, held: list[tuple[Call, Any]]) -> None:
         self.tick()
         for call, outcome in held:
             self._send(call, outcome)
         self.released()
+
+
+def _repeatable(call: Call) -> bool:
+    """Whether a turn that was undone unseen can run again: its arguments are as they were sent."""
+    plain = call.kwargs is None and not any(isinstance(value, list | dict) for value in call.args)
+    return call.peer is not None and call.peer.reruns and (plain or call.key is not None)

@@ -87,7 +87,7 @@ class IdleSweep:
             table.evict(act)
             self.evicted += 1
         else:
-            table.hibernate(act, now)
+            table.hibernate(act)
             self.hibernated += 1
 
     def _forget_asleep(self, table: ClassTable, now: float) -> None:

@@ -23,9 +23,6 @@ from durable_storage.errors import TooLarge
 from durable_storage.limits import KEY_BYTES_MAX
 from durable_storage.store import ResultRow
 
-RECENT_MAX = 256
-"""Results kept in memory per live object; older ones are looked up in the store."""
-
 _decode = msgspec.msgpack.Decoder().decode
 
 
@@ -52,20 +49,25 @@ class Keys:
     def first_time(self, act: Activation, call: Call) -> bool:
         """Whether the call is to be run now; if not, it was answered or waits for a look-up."""
         assert call.key is not None
-        if not 0 < len(call.key.encode()) <= KEY_BYTES_MAX:
+        if not 0 < len(call.key.encode(errors="surrogatepass")) <= KEY_BYTES_MAX:
             self._gate.refuse(call, TooLarge(f"an idempotency key has 1 to {KEY_BYTES_MAX} bytes of UTF-8"))
             return False
+        call.fingerprint = fingerprint(call)  # now: the handler may change its arguments
         memory = act.keys.get(call.key) if act.keys is not None else None
         if memory is not None:
             self._answer_again(act, call, memory)
             return False
         if call.flags & FLAG_FRESH:
             return True
+        act.head = call
         self._look_up(act, call)
         return False
 
     def looked_up(self, act: Activation, call: Call, row: ResultRow | None) -> None:
         """Go on with a call whose key was looked up in the store."""
+        if act.head is not call:
+            return  # put back behind calls that run again; its turn, and its look-up, come once more
+        act.head = None
         if row is not None:
             self._answer_again(act, call, KeyMemory(row.fingerprint, row.result))
         else:
@@ -77,31 +79,35 @@ class Keys:
         assert call.key is not None
         retention = self._auto_retention if call.flags & FLAG_AUTO_KEY else self._retention
         expires_at = self._clock.now() + retention
-        return ResultRow(call.key, fingerprint(call), encode_value(result), expires_at)
+        return ResultRow(call.key, call.fingerprint, encode_value(result), expires_at)
 
     def _answer_again(self, act: Activation, call: Call, memory: KeyMemory) -> None:
         assert call.peer is not None
-        if memory.fingerprint != fingerprint(call):
+        if memory.fingerprint != call.fingerprint:
             problem = f"the idempotency key {call.key!r} was used for another call; nothing was run"
             self._gate.answer(act, call, IdempotencyMismatch(problem))
             return
-        self._gate.answer(act, call, call.peer.encode(call, act.version, _decode(memory.result)))
+        try:
+            outcome = call.peer.encode(call, act.version, _decode(memory.result))
+        except Exception as error:
+            outcome = TooLarge(f"the stored result fits no reply: {error}", outcome="applied")
+        self._gate.answer(act, call, outcome)
 
 
 def remember(act: Activation, row: ResultRow) -> None:
-    """Keep a result at hand for a quick retry, within bounds."""
+    """Keep a result at hand for a quick retry; trimmed when its commit is done."""
     keys = act.keys
     if keys is None:
         keys = act.keys = {}
-    elif len(keys) >= RECENT_MAX:
-        for oldest in list(keys)[: RECENT_MAX // 2]:
-            del keys[oldest]
     keys[row.key] = KeyMemory(row.fingerprint, row.result)
 
 
 def fingerprint(call: Call) -> int:
-    """64 bits that tell calls with other arguments apart; 0 for keys that the library made itself."""
-    if call.flags & FLAG_AUTO_KEY:
+    """64 bits that tell calls with other arguments apart; 0 for keys that a client's library made for one call.
+
+    Keys that an object's call derives from its own caller's are checked: a turn that runs again may call otherwise.
+    """
+    if call.flags & FLAG_AUTO_KEY and not call.chain:
         return 0
     digest = blake2b(encode_value((call.handler, call.args, call.kwargs or {})), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

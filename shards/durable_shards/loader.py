@@ -52,7 +52,9 @@ class Batcher(Generic[Wanted, Found]):
         self._retry_seconds = RETRY_SECONDS_MIN
         self._closed = False
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """Items that are still to be asked for."""
         return len(self._wanted)
 
     def want(self, item: Wanted) -> None:
@@ -88,7 +90,10 @@ class Batcher(Generic[Wanted, Found]):
         if error is None:
             self._retry_seconds = RETRY_SECONDS_MIN
             for item, answer in zip(items, task.result(), strict=True):
-                self._found(item, answer)
+                try:
+                    self._found(item, answer)
+                except Exception:
+                    log.exception("an answer of the store could not be worked off; the others are")
         else:
             if not isinstance(error, DurableError):
                 log.error("a query of the store failed in an unexpected way", exc_info=error)
@@ -145,7 +150,7 @@ class Loader:
 
     def waiting(self) -> int:
         """Objects and keys that are still to be asked for."""
-        return len(self._objects) + len(self._keys)
+        return self._objects.waiting + self._keys.waiting
 
     async def _load(self, acts: Sequence[Activation]) -> Sequence[Stored | None]:
         return await self._store.load([act.address for act in acts])
@@ -160,6 +165,7 @@ class Loader:
         act.paused -= 1
         self._gate.tick()
         self._resume(act)
+        act.home.watch(act)
 
     def _load_failed(self, act: Activation, error: DurableError) -> bool:
         """Tell the callers, and forget the object; but while the store is merely away, wait as long as they do."""
@@ -192,9 +198,11 @@ class Loader:
 
     def _look_up_failed(self, wanted: tuple[Activation, Call], error: DurableError) -> bool:
         act, call = wanted
-        if isinstance(error, StoreUnavailable) and self._gate.tick() < call.deadline:
+        if isinstance(error, StoreUnavailable) and self._gate.tick() < call.deadline and act.head is call:
             return True
         act.paused -= 1
-        self._gate.refuse(call, error)
+        if act.head is call:
+            act.head = None
+            self._gate.refuse(call, error)
         self._resume(act)
         return False

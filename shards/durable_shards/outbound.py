@@ -8,21 +8,25 @@ undone later. `send` is the safe form: it leaves with the turn's own commit, or 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import timedelta
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from durable_shards.activation import Activation
 from durable_shards.clock import Clock
-from durable_shards.errors import CallTimeout
+from durable_shards.errors import CallTimeout, InvalidArguments
 from durable_shards.gate import Gate
 from durable_shards.handler import Handler
-from durable_shards.peers import FuturePeer
+from durable_shards.peers import FuturePeer, detached
 from durable_shards.registry import spec_of
 from durable_shards.suspended import current_turn
-from durable_shards.wire import FLAG_ONE_WAY, Call, Peer
-from durable_storage.address import Address
-from durable_storage.errors import DurableError
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, Call, Peer
+from durable_storage.address import Address, id_problem, name_problem
+from durable_storage.errors import DurableError, PersistenceFailed
+
+log = logging.getLogger("durable_engine.shard")
 
 CHAIN_MAX = 50
 """Objects that may wait for one another in a row."""
@@ -62,10 +66,19 @@ class Send(Peer):
         return b""
 
     def put(self, call: Call, encoded: Any) -> None:
-        self._go()
+        try:
+            self._go()
+        except Exception:
+            log.exception("one-way call %s/%s.%s could not be sent", call.object_type, call.object_id, call.handler)
 
     def fail(self, call: Call, error: DurableError) -> None:
         """Its turn was undone: it never was."""
+
+
+class _Marker(FuturePeer):
+    """Stands in the gate for a turn that waits until it is open."""
+
+    reruns = False
 
 
 class ObjectEngine:
@@ -130,20 +143,29 @@ class ObjectEngine:
     ) -> None:
         """A one-way call that leaves when this turn is durable, and never if the turn is undone."""
         act = self._act
-        object_type = spec_of(handler.owner).name
+        spec = spec_of(handler.owner)
         tenant = act.address.prefix if prefix is None else prefix
-        timeout = spec_of(handler.owner).options.call_timeout
+        if problem := id_problem(object_id) or (tenant and name_problem("prefix", tenant)):
+            raise InvalidArguments(problem)
+        # As they are now: the call leaves later, when the turn is durable, and later turns may change them.
+        values, named = detached(list(args)), detached(kwargs) or None
 
         def go() -> None:
             future = self._caller.call(
-                object_type, object_id, handler.name, list(args), kwargs or None,
-                prefix=tenant, timeout=timeout, flags=FLAG_ONE_WAY,
-            )  # fmt: skip
+                spec.name,
+                object_id,
+                handler.name,
+                values,
+                named,
+                prefix=tenant,
+                timeout=spec.options.call_timeout,
+                flags=FLAG_ONE_WAY,
+            )
             future.add_done_callback(_observe)
 
         if act.sends is None:
             act.sends = []
-        act.sends.append(Call(0, object_type, object_id, handler.name, peer=Send(go)))
+        act.sends.append(Call(0, spec.name, object_id, handler.name, peer=Send(go)))
 
     async def _call(
         self,
@@ -166,7 +188,10 @@ class ObjectEngine:
             await self._durable()
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         chain: list[str] | None = None
+        flags = 0
         if turn is not None:
+            if turn.stale:
+                raise PersistenceFailed("this turn is undone already; its call to another object was not made")
             remaining = turn.call.deadline - self._clock.monotonic()
             if remaining <= 0:
                 raise CallTimeout(
@@ -178,8 +203,9 @@ class ObjectEngine:
                 raise CallTimeout(f"a chain of {CHAIN_MAX} waiting objects is too long", outcome="not_applied")
             turn.calls_made += 1
             if key is None and turn.call.key is not None:
-                key = f"{turn.call.key[:160]}/{turn.calls_made}"
-            turn.waiting_for.add(target)
+                key = derived_key(act.address, turn.call.key, turn.calls_made)
+                flags = turn.call.flags & FLAG_AUTO_KEY
+            turn.waiting_for.append(target)
         try:
             return await self._caller.call(
                 object_type,
@@ -190,18 +216,19 @@ class ObjectEngine:
                 prefix=tenant,
                 timeout=act.home.spec.options.call_timeout if seconds is None else seconds,
                 key=key,
+                flags=flags,
                 chain=chain,
                 trace=turn.call.trace if turn is not None else None,
             )
         finally:
             if turn is not None:
-                turn.waiting_for.discard(target)
+                turn.waiting_for.remove(target)
 
     async def _durable(self) -> None:
         """Wait until everything this object had seen before the running turn is committed."""
         act = self._act
         opened = asyncio.get_running_loop().create_future()
-        self._gate.answer(act, Call(0, "", "", "", peer=FuturePeer(opened)), None)
+        self._gate.answer(act, Call(0, "", "", "", peer=_Marker(opened)), None)
         await opened
 
 
@@ -238,3 +265,8 @@ def _observe(future: asyncio.Future[Any]) -> None:
     """One-way calls are counted and logged where they fail; nobody waits for this future."""
     if not future.cancelled():
         future.exception()
+
+
+def derived_key(caller: Address, key: str, number: int) -> str:
+    """The idempotency key of the `number`-th call that a turn makes which itself runs under `key`."""
+    return blake2b("\0".join((*caller, key, str(number))).encode(errors="surrogatepass"), digest_size=24).hexdigest()

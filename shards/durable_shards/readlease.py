@@ -55,9 +55,16 @@ class ReadLease:
 
     def hold(self, call: Call, encoded: Any) -> None:
         """Keep an answer until the ownership is confirmed anew."""
+        if self._closed:
+            return
         self.holds += 1
         self._held.append((call, encoded))
         self.renew()
+
+    @property
+    def holding(self) -> int:
+        """Answers that wait."""
+        return len(self._held)
 
     def renew_if_ageing(self) -> None:
         """Confirm early when the lease is running out; called now and then while there is traffic."""
@@ -74,6 +81,7 @@ class ReadLease:
     def close(self) -> None:
         """Stop asking and drop what is held: it may not be told any more."""
         self._closed = True
+        self.until = float("-inf")
         self._held.clear()
         if self._task is not None:
             self._task.cancel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +17,7 @@ from typing import Any
 
 from durable_shards import system
 from durable_shards.activation import Activation
-from durable_shards.admission import Admission, circle, handler_of
+from durable_shards.admission import Admission, circle, handler_of, may_enter
 from durable_shards.board import Board, NullBoard
 from durable_shards.clock import Clock, SystemClock
 from durable_shards.directory import ClassTable, Directory, Surroundings
@@ -39,6 +40,8 @@ from durable_storage.writer import Writer
 log = logging.getLogger("durable_engine.shard")
 
 RENEW_SECONDS = 0.5
+UNCOMMITTED_PER_MAILBOX = 10
+"""Answers of one object that may wait for commits, as a multiple of its mailbox."""
 PURGE_SECONDS = 60.0
 PURGE_ROWS = 1_000
 UNWIND_SECONDS = 1.0
@@ -113,7 +116,7 @@ class Shard:
         self.requests = Requests(store, self.directory, self.admission, self.statistics)
         self.draining = False
         self.stopped: Exception | None = None
-        self._moved = asyncio.Event()
+        self.closed = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._purge_at = 0.0
         self._purging: asyncio.Task[None] | None = None
@@ -146,9 +149,10 @@ class Shard:
             self.clock,
             self.board,
             strict_readonly=self.settings.strict_readonly,
+            run=self.run,
             resume=self.resume,
         )
-        self._parts = system.Parts(self.gate, self.turns.revive)
+        self._parts = system.Parts(self.gate, self.keys, self.turns.revive)
         asked_at = self.clock.monotonic()
         await self.store.open(claim)
         self.gate.lease.confirmed(asked_at)
@@ -166,17 +170,23 @@ class Shard:
         for call in calls:
             call.peer = peer
             call.deadline = now + call.timeout_ms / 1000
-            dispatch(call)
+            try:
+                if call.timeout_ms > 0:
+                    dispatch(call)
+                else:
+                    self.gate.refuse(call, out_of_time())
+            except Exception as error:
+                self._fail_unexpectedly(call, error)
         self.board.leave()
 
     def _dispatch(self, call: Call) -> None:
         """Find the call's object and run the call now, or queue it where something goes before it."""
         if call.prefix:
-            table = self.directory.table(call.prefix, call.object_type)
+            table = self.directory.find(call.prefix, call.object_type)
         else:
             table = self.directory.default.get(call.object_type)
         act = table.live.get(call.object_id) if table is not None else None
-        if act is None or self.draining or self.gate.waiting >= self.settings.gated_max:
+        if act is None or self.draining or self.admission.parked or self.gate.waiting >= self.settings.gated_max:
             self._dispatch_slowly(table, act, call)
         elif act.queue or act.paused or act.suspended:
             self._enqueue(act, call)
@@ -209,20 +219,24 @@ class Shard:
         """Raises NotOwner, Overloaded. A shard that drains still serves the chains that its own turns wait for."""
         if self.stopped is not None or (self.draining and not call.chain):
             raise NotOwner("this shard is shutting down; nothing was run")
-        if self.gate.waiting >= self.settings.gated_max:
-            waiting = self.gate.waiting
-            raise Overloaded(f"{waiting} answers already wait for the store; nothing was run, try again shortly")
+        waiting = self.gate.load + self.loader.waiting()
+        if waiting >= self.settings.gated_max:
+            raise Overloaded(f"{waiting} answers and loads wait for the store; nothing was run, try again shortly")
 
     def _enqueue(self, act: Activation, call: Call) -> None:
         """Wait in the object's mailbox, unless the wait would never end or the mailbox is full."""
         options = act.home.spec.options
-        if error := circle(act, call):
-            if options.reentrant:
-                self.run(act, call)
-            else:
-                self.gate.refuse(call, error)
-            return
         queue = act.mailbox()
+        if call.chain and act.suspended and (error := circle(act, call)):
+            if not options.reentrant:
+                self.gate.refuse(call, error)
+                return
+            if not act.inner and may_enter(act, call):
+                self.run(act, call)
+                return
+            if act.inner is None:
+                act.inner = deque()
+            queue = act.inner
         if len(queue) >= options.mailbox:
             problem = f"{len(queue)} calls already wait for {act.address}; nothing was run, try again shortly"
             self.gate.refuse(call, Overloaded(problem))
@@ -231,38 +245,67 @@ class Shard:
 
     def run(self, act: Activation, call: Call) -> None:
         """Run a call for which nothing is in the way any more."""
-        spec = act.home.spec.handlers.get(call.handler)
+        definition = act.home.spec
+        spec = definition.handlers.get(call.handler)
         try:
-            if spec is None:
-                if call.handler in system.HANDLERS:
-                    system.run(self._parts, act, call)
-                    return
-                spec = handler_of(act.home.spec, call.handler)
-            bound = spec.bind(call.args, call.kwargs)
+            if spec is not None:
+                bound = spec.bind(call.args, call.kwargs)
+            elif call.handler not in system.HANDLERS:
+                handler_of(definition, call.handler)
+            if (
+                act.newest is not None
+                and len(act.newest.outputs) >= UNCOMMITTED_PER_MAILBOX * definition.options.mailbox
+            ):
+                raise Overloaded(f"too many answers of {act.address} wait for the store; nothing was run")
         except DurableError as error:
             self.gate.refuse(call, error)
             return
         if call.key is not None and not self.keys.first_time(act, call):
             return
+        if spec is None:
+            system.run(self._parts, act, call)
+            return
+        if definition.has_async and act.instance is not None and not act.suspended:
+            self._check_untouched(act)
         if act.instance is None and not self.turns.revive(act, call):
             return
         act.last_used = self.gate.now
         self.turns.run(act, call, spec, bound)
 
+    def _check_untouched(self, act: Activation) -> None:
+        """A task that outlived its turn may have changed the instance since: that is nobody's turn, so it never was."""
+        assert act.instance is not None
+        try:
+            same = act.home.spec.codec.encode(act.instance) == act.state
+        except DurableError:
+            same = False
+        if not same:
+            log.warning("%s was changed outside of a turn; the change is dropped", act.address)
+            act.instance.__dict__.pop("_durable", None)
+            act.instance = None
+
     def resume(self, act: Activation) -> None:
-        """Go on with the mailbox after whatever was in the way; then let the answers leave."""
-        queue = act.queue
-        while queue and not act.busy:
-            call = queue.popleft()
+        """Go on with what waits for the object after whatever was in the way; then let the answers leave."""
+        if self.closed:
+            return
+        while (call := next_call(act)) is not None:
             if call.deadline < self.gate.now:
                 self.gate.refuse(call, out_of_time())
-            else:
+                continue
+            try:
                 self.run(act, call)
+            except Exception as error:
+                self._fail_unexpectedly(call, error)
         if act.evicting and act.clean:
             act.home.evict(act)
         self.board.leave()
-        self._moved.set()
         self.gate.released()
+
+    def _fail_unexpectedly(self, call: Call, error: Exception) -> None:
+        """A bug of ours with one call: its neighbours in the message must not suffer, and its caller must hear."""
+        log.error("call %s.%s failed in an unexpected way", call.object_type, call.handler, exc_info=error)
+        problem = f"the shard failed in an unexpected way: {type(error).__name__}: {error}"
+        self.gate.refuse(call, DurableError(problem, outcome="unknown"))
 
     def _looked_up(self, act: Activation, call: Call, row: ResultRow | None) -> None:
         self.keys.looked_up(act, call, row)
@@ -278,7 +321,6 @@ class Shard:
         """Outcomes of a commit are in the outboxes: note what is being acknowledged, then let them leave."""
         self.gate.lease.confirmed(sent_at)
         self.board.acknowledged(self.store.epoch, self.store.seq)
-        self._moved.set()
         self.gate.released()
 
     def _beat(self) -> None:
@@ -293,7 +335,7 @@ class Shard:
         loop = asyncio.get_running_loop()
         try:
             removed = await self.store.purge_results(PURGE_ROWS)
-        except DurableError as error:
+        except Exception as error:
             log.info("expired idempotency results could not be removed: %s", error)
             removed = 0
         self._purge_at = loop.time() + (0 if removed == PURGE_ROWS else PURGE_SECONDS)
@@ -309,7 +351,7 @@ class Shard:
         log.log(level, "shard %s stops: %s", self.settings.shard, error)
         self.writer.stop()
         self.gate.lease.close()
-        self._moved.set()
+        self.gate.moved.set()
         if self._on_stop is not None:
             self._on_stop(error)
 
@@ -355,16 +397,16 @@ class Shard:
         """Take no new calls, finish what runs and waits, commit it, and let the answers leave."""
         self.draining = True
         while self.stopped is None and not self._settled():
-            self._moved.clear()
-            await self._moved.wait()
+            self.gate.moved.clear()
+            await self.gate.moved.wait()
         self.gate.released()
 
     def _settled(self) -> bool:
-        return not self.gate.waiting and all(act.clean for act in self.directory.live())
+        return not self.gate.load and all(act.clean for act in self.directory.live())
 
     async def close(self) -> None:
         """Stop everything and let the store go. What is not committed is gone, and nobody was told otherwise."""
-        self.draining = True
+        self.draining = self.closed = True
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         self.idle.close()
@@ -382,6 +424,18 @@ class Shard:
         if work:
             await asyncio.wait(work, timeout=UNWIND_SECONDS)
         await self.store.close()
+
+
+def next_call(act: Activation) -> Call | None:
+    """Take the call whose turn it is, if it can run now."""
+    if act.paused or act.head is not None:
+        return None
+    if act.inner:
+        for position, call in enumerate(act.inner):
+            if not act.suspended or may_enter(act, call):
+                del act.inner[position]
+                return call
+    return act.queue.popleft() if act.queue and not act.suspended else None
 
 
 def out_of_time() -> CallTimeout:

@@ -102,8 +102,8 @@ class Parameter:
         assert self.convert is not None
         try:
             return self.convert(value)
-        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            said, _, where = str(error).replace("`", "").partition(" - at ")
+        except Exception as error:  # user code runs here: enums, __post_init__ of dataclasses
+            said, _, where = (str(error) or type(error).__name__).replace("`", "").partition(" - at ")
             path = where.rpartition("$[0]")[2]
             said = said[:1].lower() + said[1:]
             raise InvalidArguments(f"argument {self.name}{step}{path}: {said}") from None

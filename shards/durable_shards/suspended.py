@@ -16,6 +16,7 @@ from types import coroutine
 from typing import Any
 
 from durable_shards.activation import SuspendedTurn
+from durable_shards.board import Board
 
 current_turn: ContextVar[SuspendedTurn | None] = ContextVar("durable_turn", default=None)
 """The turn whose async handler runs; outgoing calls take their chain, deadline and keys from it."""
@@ -80,23 +81,32 @@ class TaskStandIn:
             self.cancel(self._cancel_message)
 
 
-def first_step(
-    turn: SuspendedTurn, coro: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, label: Callable[[bool], None]
-) -> tuple[bool, Any]:
-    """Run `coro` until it ends or suspends: (True, result), or (False, None) with `turn.work` going on.
+class UserExit(Exception):
+    """SystemExit or KeyboardInterrupt raised by a handler: as they are, they would end the event loop."""
 
-    Raises what the coroutine raises. Must be called outside any task. `label(True)` is called before each later
-    step and `label(False)` after it, so that the watchdog knows whose code a stuck loop runs.
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__(raised)
+        self.raised = raised
+
+
+def first_step(
+    turn: SuspendedTurn, start: Callable[[], Any], loop: asyncio.AbstractEventLoop, board: Board
+) -> tuple[bool, Any]:
+    """Begin an async handler: (True, result) if it ended at once, or (False, None) with `turn.work` going on.
+
+    Raises what the handler raises. Must be called outside any task. `start` makes the coroutine.
     """
     stand_in = TaskStandIn()
     token = current_turn.set(turn)
     _enter_task(loop, stand_in)  # type: ignore[arg-type]
     try:
+        coro = start()
         awaited = coro.send(None)
     except StopIteration as stop:
         return True, stop.value
     else:
-        turn.work = loop.create_task(_go_on(coro, awaited, label, stand_in))  # copies the context, with the turn in it
+        turn.step_out()
+        turn.work = loop.create_task(_go_on(coro, awaited, turn, stand_in, board))  # copies the context
         stand_in.became(turn.work)
         return False, None
     finally:
@@ -105,15 +115,23 @@ def first_step(
 
 
 async def _go_on(
-    coro: Coroutine[Any, Any, Any], awaited: Any, label: Callable[[bool], None], stand_in: TaskStandIn
+    coro: Coroutine[Any, Any, Any], awaited: Any, turn: SuspendedTurn, stand_in: TaskStandIn, board: Board
 ) -> Any:
     stand_in.begun = True
-    return await _resumed(coro, awaited, label)
+    try:
+        return await _resumed(coro, awaited, turn, board)
+    except (SystemExit, KeyboardInterrupt) as raised:
+        raise UserExit(raised) from raised
 
 
 @coroutine
-def _resumed(coro: Coroutine[Any, Any, Any], awaited: Any, label: Callable[[bool], None]) -> Generator[Any, Any, Any]:
-    """Yield on behalf of a coroutine that has already yielded `awaited`."""
+def _resumed(
+    coro: Coroutine[Any, Any, Any], awaited: Any, turn: SuspendedTurn, board: Board
+) -> Generator[Any, Any, Any]:
+    """Yield on behalf of a coroutine that has already yielded `awaited`.
+
+    Around each step the object's alarms and sends are put in place, and the watchdog's board says whose code runs.
+    """
     while True:
         error: BaseException | None = None
         sent: Any = None
@@ -124,10 +142,14 @@ def _resumed(coro: Coroutine[Any, Any, Any], awaited: Any, label: Callable[[bool
             raise
         except BaseException as raised:
             error = raised
-        label(True)
+        board.enter(turn.act.label)
+        if not turn.abandoned:
+            turn.step_in()
         try:
             awaited = coro.send(sent) if error is None else coro.throw(error)
         except StopIteration as stop:
             return stop.value
         finally:
-            label(False)
+            if not turn.abandoned:
+                turn.step_out()
+            board.leave()

@@ -16,15 +16,18 @@ import orjson
 
 from durable_shards.activation import NO_ALARMS, Activation
 from durable_shards.errors import InvalidArguments
+from durable_shards.failures import as_durable_error
 from durable_shards.gate import Gate
+from durable_shards.keys import Keys, remember
 from durable_shards.wire import Call
-from durable_storage.errors import DurableError
+from durable_storage.errors import StateUnreadable
 
 
 class Parts(NamedTuple):
     """What system handlers use of their shard."""
 
     gate: Gate
+    keys: Keys
     revive: Callable[[Activation, Call], bool]
 
 
@@ -37,13 +40,18 @@ def run(parts: Parts, act: Activation, call: Call) -> None:
         return
     try:
         HANDLERS[call.handler](parts, act, call, arguments)
-    except DurableError as error:
+    except Exception as error:
         act.book = None
-        parts.gate.answer(act, call, error)
+        parts.gate.answer(act, call, as_durable_error(error))
 
 
-def _reply(parts: Parts, act: Activation, call: Call, result: Any) -> None:
+def _reply(parts: Parts, act: Activation, call: Call, result: Any, *, changed: bool = False) -> None:
+    """Answer; under a key the answer is stored with the change it tells of."""
     assert call.peer is not None
+    if changed and call.key is not None:
+        row = parts.keys.row(call, result)
+        act.pending().keep_result(row)
+        remember(act, row)
     parts.gate.answer(act, call, call.peer.encode(call, act.version, result))
     if act.clean and not act.version and not act.alarms_now and act.instance is None:
         act.home.evict(act)  # it was only looked at, and never was
@@ -53,7 +61,10 @@ def _state(parts: Parts, act: Activation, call: Call, _: Any) -> None:
     if not act.version:
         _reply(parts, act, call, None)
         return
-    state = orjson.loads(act.state or b"{}")
+    try:
+        state = orjson.loads(act.state or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise StateUnreadable(f"{act.address}: the stored state is no JSON: {error}") from None
     _reply(parts, act, call, {"state": state, "version": act.version, "live": act.instance is not None})
 
 
@@ -81,7 +92,7 @@ def _delete(parts: Parts, act: Activation, call: Call, _: Any) -> None:
         act.state, act.version, act.alarms_now = None, 0, NO_ALARMS
         act.instance = None
         act.evicting = True
-    _reply(parts, act, call, existed)
+    _reply(parts, act, call, existed, changed=True)
 
 
 def _schedule(parts: Parts, act: Activation, call: Call, arguments: Any) -> None:
@@ -114,7 +125,7 @@ def _finish_alarms(parts: Parts, act: Activation, call: Call, result: Any) -> No
     if book is not None and book.changed:
         act.pending().fold_alarms(book)
         act.alarms_now = book.result()
-    _reply(parts, act, call, result)
+    _reply(parts, act, call, result, changed=True)
 
 
 def _pending(parts: Parts, act: Activation, call: Call, _: Any) -> None:

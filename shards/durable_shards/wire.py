@@ -82,7 +82,9 @@ class Call(msgspec.Struct, array_like=True, gc=False):
     # Not on the wire: no wire value passes for a Peer, so a decoded call has none.
     peer: Peer | None = None
     deadline: float = 0.0
-    """On the shard's monotonic clock, in seconds; 0 until it was received."""
+    """On the shard's monotonic clock, in seconds; set when it is received."""
+    fingerprint: int = 0
+    """Of handler and arguments, for calls with a key; set before the turn."""
 
 
 class Reply(msgspec.Struct, array_like=True, gc=False):

@@ -16,8 +16,9 @@ class Address(NamedTuple):
     object_id: str
 
     def __str__(self) -> str:
-        head = f"{self.prefix}:" if self.prefix else ""
-        return f"{head}{self.object_type}/{self.object_id}"
+        """Unambiguous: what separates the parts is escaped in all but the last."""
+        head = f"{_escaped(self.prefix)}:" if self.prefix else ""
+        return f"{head}{_escaped(self.object_type)}/{self.object_id}"
 
 
 def partition_of(prefix: str, object_type: str, object_id: str) -> int:
@@ -41,6 +42,12 @@ def id_problem(object_id: object) -> str | None:
 def name_problem(what: str, name: object) -> str | None:
     """Why `name` cannot name a class, handler, alarm or prefix, or None. `what` starts the message."""
     return _text_problem(what, name, NAME_BYTES_MAX)
+
+
+def _escaped(part: str) -> str:
+    if "/" in part or ":" in part or "%" in part:
+        return part.replace("%", "%25").replace("/", "%2F").replace(":", "%3A")
+    return part
 
 
 def _text_problem(what: str, text: object, bytes_max: int) -> str | None:

@@ -8,6 +8,7 @@ executed from then on, and tells in the same answer whether it was.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ class PostgresStore:
         self._backend_pid = 0
         self._link: Link | None = None
         self._reads: PostgresReads | None = None
+        self._committing = asyncio.Lock()
         self._home = ""
         self._quoted_home = ""
 
@@ -154,7 +156,8 @@ class PostgresStore:
 
     async def commit(self, changes: Sequence[Change]) -> dict[int, Exception]:
         """Apply all changes; {index: error} of the refused."""
-        return await settle(changes, self._apply)
+        async with self._committing:
+            return await settle(changes, self._apply)
 
     async def _apply(self, changes: Sequence[Change]) -> None:
         claim, link = self._owner(), self._opened_link()
@@ -167,8 +170,9 @@ class PostgresStore:
         sql = statement(shape, self._quoted_home, schema)
         backoff = Backoff()
         while True:
-            if not link.is_open and await self._resolve():
-                return
+            if not link.is_open:
+                # It broke while idle, or under a commit that was cancelled: nothing of this one is under way yet.
+                await self._resolve()
             try:
                 owned = (claim.host, self._incarnation, self.epoch, self.seq)
                 self.seq = await link.fetchval(sql, *owned, *columns)
@@ -240,9 +244,10 @@ class PostgresStore:
             _log.warning("%s: PostgreSQL does not answer, trying again: %s", self._owner().host, error)
 
     async def close(self) -> None:
-        """End both connections."""
-        link, self._link = self._link, None
-        reads, self._reads = self._reads, None
+        """End both connections, after the commit under way."""
+        async with self._committing:
+            link, self._link = self._link, None
+            reads, self._reads = self._reads, None
         if link:
             await link.close()
         if reads:

@@ -6,6 +6,7 @@ sees every finished commit and never blocks the writer.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ class SqliteStore:
         self._reads: SqliteReads | None = None
         self._writer: Worker | None = None
         self._reader: Worker | None = None
+        self._committing = asyncio.Lock()
 
     async def open(self, claim: Claim) -> None:
         """Become the owner of the shard's files."""
@@ -79,7 +81,8 @@ class SqliteStore:
 
     async def commit(self, changes: Sequence[Change]) -> dict[int, Exception]:
         """Apply all changes; {index: error} of the refused."""
-        return await settle(changes, self._apply)
+        async with self._committing:
+            return await settle(changes, self._apply)
 
     async def _apply(self, changes: Sequence[Change]) -> None:
         writer, shard = self._opened_writer()
@@ -130,9 +133,10 @@ class SqliteStore:
         if self._reader and self._reads:
             await self._reader.run(self._reads.close)
             await self._reader.close()
-        if self._writer and self._shard:
-            await self._writer.run(self._shard.close)
-            await self._writer.close()
+        async with self._committing:
+            if self._writer and self._shard:
+                await self._writer.run(self._shard.close)
+                await self._writer.close()
         self._reader = self._writer = self._reads = self._shard = None
 
     def _opened_writer(self) -> tuple[Worker, SqliteShard]:

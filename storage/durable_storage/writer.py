@@ -9,6 +9,7 @@ its batch leaves.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,8 @@ from typing import Protocol
 from durable_storage.errors import DurableError, Fenced
 from durable_storage.limits import BATCH_ROWS_MAX
 from durable_storage.store import Change, Store
+
+log = logging.getLogger("durable_engine.shard")
 
 
 class Entry(Protocol):
@@ -135,16 +138,14 @@ class Writer:
         elif self._gathering:
             self._start_scheduled = True
             asyncio.get_running_loop().call_soon(self._start)
-        if refused:
-            for position, entry in enumerate(entries):
-                failure = refused.get(position)
-                if failure is None:
+        for position, entry in enumerate(entries):
+            try:
+                if not refused or position not in refused:
                     entry.committed()
                 else:
-                    entry.refused(failure)
-        else:
-            for entry in entries:
-                entry.committed()
+                    entry.refused(refused[position])
+            except Exception:
+                log.exception("an outcome of a commit could not be worked off; the others are")
         self._on_commit(sent_at)
         if self._commit is None and not self._start_scheduled:
             self._idle.set()

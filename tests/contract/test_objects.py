@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -276,6 +277,19 @@ async def test_nothing_to_do_is_no_commit(rig: Rig) -> None:
     store = await rig.open()
     assert await store.commit([]) == {}
     assert store.seq == 0
+
+
+async def test_closing_waits_for_the_commit_under_way(rig: Rig) -> None:
+    """All of it, however many statements it takes."""
+    await rig.add_tenant("acme")
+    store = await rig.open()
+    batch = [change(address(str(i), prefix=prefix), b"1") for prefix in ("", "acme") for i in range(200)]
+    commit = asyncio.create_task(store.commit(batch))
+    await asyncio.sleep(0)
+    await store.close()
+    assert await commit == {}
+    heir = await rig.open()
+    assert len(await heir.list_ids("acme", "Counter", None, 500)) == 200
 
 
 async def test_a_tenant_begins_with_its_first_write(rig: Rig) -> None:

@@ -211,6 +211,31 @@ async def test_a_backend_terminated_in_the_middle_of_a_commit(
     assert await store.load([address("a")]) == [Stored(b"1", 2, ())]
 
 
+async def test_a_cancelled_commit_is_not_mistaken_for_the_next_one(
+    store: PostgresStore, admin: asyncpg.Connection[Any], proxy: Proxy
+) -> None:
+    """Nobody asks any more what became of it; the next batch is stored all the same."""
+    arrived = asyncio.Event()
+
+    async def arriving(connection: Connection, way: Direction, data: bytes) -> bytes:
+        if way == "down" and connection.number == 0:
+            proxy.faults += 1
+            arrived.set()
+            await asyncio.Event().wait()
+        return data
+
+    proxy.filter = arriving
+    commit = asyncio.create_task(store.commit([change("a", b"1", 2)]))
+    await arrived.wait()
+    commit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+    assert await store.commit([change("b", b"2")]) == {}
+    assert proxy.faults
+    assert await store.load([address("a"), address("b")]) == [Stored(b"1", 2, ()), Stored(b"2", 1, ())]
+    assert await row_of_host(admin) == (store.epoch, store.seq) == (2, 3)
+
+
 async def test_a_statement_that_waits_during_a_takeover_writes_nothing(
     store: PostgresStore, admin: asyncpg.Connection[Any], postgres_dsn: str
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_parked_object_is_served_again_when_unparked(make_server: MakeServer) 
     server = make_server(shards=1).start()
     with server.client(timeout=20) as client:
         explode(client, "b", "leave", 3)
+        eventually(lambda: client.request("statistics")["parked"] == ["Bomb/b"], state=lambda: server.log)
 
         assert client.request("unpark", {"address": "Bomb/b"}) is True
 

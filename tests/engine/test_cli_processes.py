@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,16 @@ class Running:
         self.log.append(rest)
         return self.process.returncode
 
+    def end(self) -> None:
+        """Whatever it takes; its shards end with it."""
+        assert self.process.stderr is not None
+        self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+
+
+Launch = Callable[..., Running]
+
 
 def run(*words: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
@@ -115,7 +125,11 @@ def start(folder: Path, *words: str) -> Running:
         command(*words, "--bind", "tcp://127.0.0.1:0"), cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
     )
     running = Running(process, folder)
-    running.address = running.hear(" at tcp://").split()[-1]
+    try:
+        running.address = running.hear(" at tcp://").split()[-1]
+    except BaseException:
+        running.end()
+        raise
     return running
 
 
@@ -124,6 +138,20 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a file of objects."""
     (tmp_path / "objects.py").write_text(OBJECTS)
     return tmp_path
+
+
+@pytest.fixture
+def launch(folder: Path) -> Iterator[Launch]:
+    """Starts servers in the folder; what a failed test leaves behind is ended."""
+    launched: list[Running] = []
+
+    def start_here(*words: str) -> Running:
+        launched.append(start(folder, *words))
+        return launched[-1]
+
+    yield start_here
+    for running in launched:
+        running.end()
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +207,12 @@ def test_status_counts(server: Running) -> None:
     assert "2 shards" in server.cli("status").stdout
 
 
-def test_state_survives_a_restart_on_another_number_of_shards(folder: Path) -> None:
+def test_state_survives_a_restart_on_another_number_of_shards(launch: Launch) -> None:
     """What was acknowledged is there, wherever it now lives."""
-    first = start(folder, "run", "objects.py", "--shards", "1")
+    first = launch("run", "objects.py", "--shards", "1")
     assert [first.ask("call", "shop.Counter", name, "add", "3") for name in "ab"] == [3, 3]
     assert first.stop() == 0
-    second = start(folder, "run", "objects.py", "--shards", "3")
+    second = launch("run", "objects.py", "--shards", "3")
     assert [second.ask("call", "shop.Counter", name, "add", "4") for name in "ab"] == [7, 7]
     assert second.stop() == 0
 
@@ -270,37 +298,45 @@ def test_a_server_that_cannot_start_says_why_in_a_line(folder: Path, words: list
     assert "Traceback" not in result.stderr or "broken.py" in words
 
 
-def test_ctrl_c_drains_and_is_exit_code_130(folder: Path) -> None:
+def test_ctrl_c_drains_and_is_exit_code_130(launch: Launch) -> None:
     """Stopped by a person rather than by a program."""
-    server = start(folder, "run", "objects.py", "--shards", "1")
+    server = launch("run", "objects.py", "--shards", "1")
     assert server.ask("call", "shop.Counter", "c", "add") == 1
     assert server.stop(signal.SIGINT) == 130
 
 
-def test_dev_starts_anew_when_the_code_changes(folder: Path) -> None:
+def save(path: Path, text: str) -> None:
+    """As editors do: the new text is there at once, or not yet."""
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").replace(path)
+
+
+def test_dev_starts_anew_when_the_code_changes(folder: Path, launch: Launch) -> None:
     """The state outlives the reload, and a mistake in the code waits for its correction."""
-    dev = start(folder, "dev", "objects.py")
+    dev = launch("dev", "objects.py")
     assert dev.ask("call", "shop.Counter", "c", "add") == 1
     assert len(dev.ask("shards", "list")) == 1
-    (folder / "objects.py").write_text(OBJECTS.replace("+= amount", "+= 10 * amount"))
+    save(folder / "objects.py", OBJECTS.replace("+= amount", "+= 10 * amount"))
     dev.hear("objects.py changed")
     dev.address = dev.hear(" at tcp://").split()[-1]
     assert dev.ask("call", "shop.Counter", "c", "add") == 11
-    (folder / "objects.py").write_text("def (:\n")
+    save(folder / "objects.py", "def (:\n")
     dev.hear("the server has ended")
-    (folder / "objects.py").write_text(OBJECTS)
+    save(folder / "objects.py", OBJECTS)
     dev.address = dev.hear(" at tcp://").split()[-1]
     assert dev.ask("call", "shop.Counter", "c", "add") == 12
     assert dev.stop() == 0
 
 
-def test_a_postgresql_database_is_migrated_only_when_asked(folder: Path, postgres_empty_dsn: str) -> None:
+def test_a_postgresql_database_is_migrated_only_when_asked(
+    folder: Path, launch: Launch, postgres_empty_dsn: str
+) -> None:
     """Without --migrate the refusal names the command; with it the server serves, and its settings come from a file."""
     (folder / "durable.toml").write_text(f'objects = ["objects.py"]\nstore = "{postgres_empty_dsn}"\nshards = 2\n')
     refused = run("run", "--bind", "tcp://127.0.0.1:0", folder=folder)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "durable-engine migrate up --store" in refused.stderr
-    server = start(folder, "run", "--migrate")
+    server = launch("run", "--migrate")
     assert server.ask("call", "shop.Counter", "c", "add", "5", "--key", "once") == 5
     assert server.ask("call", "shop.Counter", "c", "add", "5", "--key", "once") == 5
     assert len(server.ask("shards", "list")) == 2

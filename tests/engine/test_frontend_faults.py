@@ -6,12 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from durable_engine.errors import CallTimeout, Unavailable
 from durable_engine.frontend import Frontend
 from durable_shards import wire
-from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH, ShardRoute
 from tests.support.scripted import WAIT_SECONDS, Rig, ScriptedShard, until
 
 
@@ -205,9 +206,24 @@ async def test_the_server_hears_what_was_acknowledged(tmp_path: Path) -> None:
     async with Rig(tmp_path) as rig:
         rig.shard.epoch, rig.shard.seq = 7, 41
         await rig.call("echo", 1)
-        rig.frontend.refresh_routes()
-        await rig.frontend.request("ping")
-        assert rig.server.acknowledged[-1] == {0: (7, 42)}
+        rig.server.close()
+        rig.server.name = "second"
+        rig.server.open()
+        await until(lambda: bool(rig.server.acknowledged))
+        assert rig.server.acknowledged == [{0: (7, 42)}]
+
+
+async def test_a_table_that_makes_no_sense_is_counted(tmp_path: Path) -> None:
+    """An endpoint that is none, partitions of another number: calls wait for a better table."""
+    async with Rig(tmp_path) as rig:
+        await rig.call("echo", 0)
+        good = rig.server.table()
+        for change in ({"partitions": 512}, {"shards": [ShardRoute(0, "nonsense", 1, (0, 1024), "up", 77)]}):
+            rig.frontend._on_welcome(msgspec.structs.replace(good, version=good.version + 1, **change))
+        waiting = rig.call("echo", 1)
+        assert rig.frontend.counts.malformed == 2
+        rig.frontend._on_welcome(msgspec.structs.replace(good, version=good.version + 2))
+        assert await waiting == 1
 
 
 async def test_objects_live_in_the_shard_of_their_partition(tmp_path: Path) -> None:
