@@ -41,7 +41,7 @@ class Gate:
         """Monotonic time at the last `tick`."""
         self.lease = ReadLease(store, clock, self._release_held, lost)
         self.waiting = 0
-        """Outcomes that wait for commits."""
+        """Outcomes that wait for commits, or for the lease."""
         self.refusals = 0
         self.one_way_errors = 0
         self.on_release: Callable[[], None] | None = None
@@ -64,16 +64,15 @@ class Gate:
         if newest is not None:
             newest.outputs.append((call, outcome))
             self.waiting += 1
-        elif self.now < self.lease.until:
-            self._send(call, outcome)
         else:
-            self.lease.hold(call, outcome)
+            self.answer_clean(call, outcome)
 
     def answer_clean(self, call: Call, outcome: Any) -> None:
         """Send an outcome that has seen durable state only; the ownership must still be ours."""
         if self.now < self.lease.until:
             self._send(call, outcome)
         else:
+            self.waiting += 1
             self.lease.hold(call, outcome)
 
     def refuse(self, call: Call, error: DurableError) -> None:
@@ -133,13 +132,9 @@ class Gate:
             log.warning("one-way call %s.%s failed: %s", address, call.handler, outcome)
         call.peer.fail(call, outcome)
 
-    @property
-    def load(self) -> int:
-        """Outcomes that wait for commits or for the lease."""
-        return self.waiting + self.lease.holding
-
     def _release_held(self, held: list[tuple[Call, Any]]) -> None:
         self.tick()
+        self.waiting -= len(held)
         for call, outcome in held:
             self._send(call, outcome)
         self.released()

@@ -61,11 +61,6 @@ class ReadLease:
         self._held.append((call, encoded))
         self.renew()
 
-    @property
-    def holding(self) -> int:
-        """Answers that wait."""
-        return len(self._held)
-
     def renew_if_ageing(self) -> None:
         """Confirm early when the lease is running out; called now and then while there is traffic."""
         if self.until - self._clock.monotonic() < LEASE_SECONDS - RENEW_SECONDS:

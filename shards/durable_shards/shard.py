@@ -29,6 +29,7 @@ from durable_shards.loader import Loader
 from durable_shards.outbound import Caller, ObjectEngine
 from durable_shards.registry import Registry
 from durable_shards.requests import Requests
+from durable_shards.spec import ClassSpec
 from durable_shards.statistics import ShardStatistics
 from durable_shards.turn import Turns
 from durable_shards.wire import Call, Peer
@@ -219,7 +220,7 @@ class Shard:
         """Raises NotOwner, Overloaded. A shard that drains still serves the chains that its own turns wait for."""
         if self.stopped is not None or (self.draining and not call.chain):
             raise NotOwner("this shard is shutting down; nothing was run")
-        waiting = self.gate.load + self.loader.waiting()
+        waiting = self.gate.waiting + self.loader.waiting()
         if waiting >= self.settings.gated_max:
             raise Overloaded(f"{waiting} answers and loads wait for the store; nothing was run, try again shortly")
 
@@ -252,10 +253,7 @@ class Shard:
                 bound = spec.bind(call.args, call.kwargs)
             elif call.handler not in system.HANDLERS:
                 handler_of(definition, call.handler)
-            if (
-                act.newest is not None
-                and len(act.newest.outputs) >= UNCOMMITTED_PER_MAILBOX * definition.options.mailbox
-            ):
+            if act.newest is not None and len(act.newest.outputs) >= self._uncommitted_max(definition):
                 raise Overloaded(f"too many answers of {act.address} wait for the store; nothing was run")
         except DurableError as error:
             self.gate.refuse(call, error)
@@ -271,6 +269,10 @@ class Shard:
             return
         act.last_used = self.gate.now
         self.turns.run(act, call, spec, bound)
+
+    def _uncommitted_max(self, definition: ClassSpec) -> int:
+        """Answers of one object that may wait for commits: no object may fill the gate for all others."""
+        return min(UNCOMMITTED_PER_MAILBOX * definition.options.mailbox, self.settings.gated_max // 4)
 
     def _check_untouched(self, act: Activation) -> None:
         """A task that outlived its turn may have changed the instance since: that is nobody's turn, so it never was."""
@@ -402,7 +404,7 @@ class Shard:
         self.gate.released()
 
     def _settled(self) -> bool:
-        return not self.gate.load and all(act.clean for act in self.directory.live())
+        return not self.gate.waiting and all(act.clean for act in self.directory.live())
 
     async def close(self) -> None:
         """Stop everything and let the store go. What is not committed is gone, and nobody was told otherwise."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
-from durable_shards.activation import Activation, SuspendedTurn
+from durable_shards.activation import Activation, PendingEntry, SuspendedTurn
 from durable_shards.board import Board, label_of
 from durable_shards.clock import Clock
 from durable_shards.deadlines import Deadlines
@@ -29,6 +29,7 @@ from durable_shards.keys import Keys, remember
 from durable_shards.suspended import first_step
 from durable_shards.wire import FLAG_AUTO_KEY, Call, Peer
 from durable_storage.errors import DurableError, PersistenceFailed
+from durable_storage.store import ResultRow
 
 UNWIND_SECONDS = 1.0
 """How long a cancelled handler may clean up before its object goes on without it."""
@@ -269,8 +270,7 @@ class Turns:
         codec = act.home.spec.codec
         state = act.state
         changed = False
-        book = act.book
-        armed = book is not None and book.changed
+        armed = act.book is not None and act.book.changed
         try:
             if not readonly or self._strict_readonly:
                 state = codec.encode(act.instance)
@@ -279,9 +279,8 @@ class Turns:
                     changed = True
                 if readonly and (changed or armed):
                     raise HandlerFailed.readonly_violation(call.handler)
-            version = act.version + 1 if changed else act.version
             assert call.peer is not None
-            encoded = call.peer.encode(call, version, result)
+            encoded = call.peer.encode(call, act.version + 1 if changed else act.version, result)
             keyed = None
             if call.key is not None and (changed or armed or act.sends or not call.flags & FLAG_AUTO_KEY):
                 keyed = self._keys.row(call, result)
@@ -291,23 +290,28 @@ class Turns:
             entry = act.entry or act.pending()
             if changed:
                 act.state = state
-                act.version = version
+                act.version += 1
                 entry.writes_state = True
-            if armed and book is not None:
-                entry.fold_alarms(book)
-                act.alarms_now = book.result()
-            if keyed is not None:
-                entry.keep_result(keyed)
-                remember(act, keyed)
-            if act.suspended:
-                for outer in act.suspended:
-                    outer.half_told = True
+            if armed or keyed is not None:
+                self._fold_in(act, entry, keyed)
+            for outer in act.suspended:
+                outer.half_told = True
         if act.sends is not None:
             for send in act.sends:
                 self._gate.answer(act, send, b"")
         act.book = act.sends = None
         self._gate.answer(act, call, encoded)
         return None
+
+    @staticmethod
+    def _fold_in(act: Activation, entry: PendingEntry, keyed: ResultRow | None) -> None:
+        """What only some turns have: alarms, and a result to keep."""
+        if act.book is not None and act.book.changed:
+            entry.fold_alarms(act.book)
+            act.alarms_now = act.book.result()
+        if keyed is not None:
+            entry.keep_result(keyed)
+            remember(act, keyed)
 
     def _undo(self, act: Activation, call: Call, error: BaseException, snapshot: bytes | None) -> DurableError:
         """Take back what the turn did and answer with its error."""
