@@ -22,7 +22,8 @@ from durable_shards import wire
 from durable_shards.errors import CallTimeout, EngineClosed
 from durable_shards.peers import detached
 from durable_shards.registry import Registry
-from durable_shards.shard import Shard, ShardSettings
+from durable_shards.shard import Shard
+from durable_shards.shard_settings import ShardSettings
 from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, Call, Peer
 from durable_storage.errors import DurableError, Fenced, Unavailable
 from durable_storage.lease import Control, Holder

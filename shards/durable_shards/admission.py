@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from durable_shards import system
-from durable_shards.activation import Activation
 from durable_shards.directory import ClassTable, Directory
 from durable_shards.errors import (
     InvalidArguments,
     NotOwner,
     ObjectParked,
-    ReentrantCall,
     UnknownClass,
     UnknownHandler,
 )
@@ -72,28 +70,3 @@ def handler_of(spec: ClassSpec, name: str) -> HandlerSpec:
         known = ", ".join(sorted(spec.handlers)) or "none"
         raise UnknownHandler(f"{spec.name} has no handler {name!r}; its handlers are: {known}")
     return handler
-
-
-def circle(act: Activation, call: Call) -> ReentrantCall | None:
-    """The error of a call that would wait for itself, directly or because two chains cross; None if it would not."""
-    if not call.chain:
-        return None
-    crossing = any(waited in call.chain for turn in act.suspended for waited in turn.waiting_for)
-    if str(act.address) not in call.chain and not crossing:
-        return None
-    chain = [*call.chain, str(act.address)]
-    return ReentrantCall(
-        f"{' -> '.join(chain)}: {act.address} waits for this very chain; nothing was run. "
-        "Break the circle, or declare the class with reentrant=True",
-        chain=chain,
-    )
-
-
-def may_enter(act: Activation, call: Call) -> bool:
-    """Whether a call of a reentrant object's own chain can run now: as the child of its innermost turn."""
-    if act.paused or act.head is not None or not call.chain:
-        return False
-    depth = call.chain.count(str(act.address))
-    if depth:
-        return depth == len(act.suspended)
-    return any(waited in call.chain for waited in act.suspended[-1].waiting_for)

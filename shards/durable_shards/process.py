@@ -47,7 +47,8 @@ from durable_shards.lifeline import name_process
 from durable_shards.logs import configure_logging
 from durable_shards.outbound import Caller
 from durable_shards.server import ShardServer
-from durable_shards.shard import Shard, ShardSettings
+from durable_shards.shard import Shard
+from durable_shards.shard_settings import ShardSettings
 from durable_storage.errors import DurableError, Fenced
 from durable_storage.store import Claim
 from durable_storage.urls import open_store

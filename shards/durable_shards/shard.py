@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
-from durable_shards import system
+from durable_shards import mailbox, system
 from durable_shards.activation import Activation
-from durable_shards.admission import Admission, circle, handler_of, may_enter
+from durable_shards.admission import Admission, handler_of
 from durable_shards.board import Board, NullBoard
 from durable_shards.clock import Clock, SystemClock
 from durable_shards.directory import ClassTable, Directory, Surroundings
-from durable_shards.errors import CallTimeout, NotOwner, Overloaded
+from durable_shards.errors import NotOwner, Overloaded
 from durable_shards.gate import Gate
 from durable_shards.idle import IdleSweep
 from durable_shards.keys import Keys
@@ -29,12 +26,12 @@ from durable_shards.loader import Loader
 from durable_shards.outbound import Caller, ObjectEngine
 from durable_shards.registry import Registry
 from durable_shards.requests import Requests
+from durable_shards.shard_settings import ShardSettings
 from durable_shards.spec import ClassSpec
 from durable_shards.statistics import ShardStatistics
 from durable_shards.turn import Turns
 from durable_shards.wire import Call, Peer
 from durable_storage.errors import DurableError, Fenced
-from durable_storage.limits import PARTITIONS
 from durable_storage.store import Claim, ResultRow, Store
 from durable_storage.writer import Writer
 
@@ -47,26 +44,6 @@ PURGE_SECONDS = 60.0
 PURGE_ROWS = 1_000
 UNWIND_SECONDS = 1.0
 """How long cancelled handlers may clean up when the shard closes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShardSettings:
-    """How one shard behaves. Times in seconds."""
-
-    shard: int = 0
-    owned: range = range(PARTITIONS)
-    strict_readonly: bool = False
-    """Check that readonly handlers change nothing (dev and tests)."""
-    gated_max: int = 100_000
-    """Answers that may wait for commits; past it new calls are Overloaded."""
-    memory_bytes_max: int = 1 << 30
-    """Estimated memory of live and hibernated objects; above it the longest idle are forgotten."""
-    key_retention: timedelta = timedelta(hours=24)
-    """How long the result of a user's idempotency key is kept."""
-    auto_key_retention: timedelta = timedelta(hours=1)
-    """The same for keys that the client library makes itself: longer than any client goes on retrying."""
-    parked: frozenset[str] = field(default_factory=frozenset)
-    """Objects (text of their addresses) that killed their shard too often and are not run."""
 
 
 class Shard:
@@ -175,7 +152,7 @@ class Shard:
                 if call.timeout_ms > 0:
                     dispatch(call)
                 else:
-                    self.gate.refuse(call, out_of_time())
+                    self.gate.refuse(call, mailbox.out_of_time())
             except Exception as error:
                 self._fail_unexpectedly(call, error)
         self.board.leave()
@@ -225,24 +202,14 @@ class Shard:
             raise Overloaded(f"{waiting} answers and loads wait for the store; nothing was run, try again shortly")
 
     def _enqueue(self, act: Activation, call: Call) -> None:
-        """Wait in the object's mailbox, unless the wait would never end or the mailbox is full."""
-        options = act.home.spec.options
-        queue = act.mailbox()
-        if call.chain and act.suspended and (error := circle(act, call)):
-            if not options.reentrant:
-                self.gate.refuse(call, error)
-                return
-            if not act.inner and may_enter(act, call):
-                self.run(act, call)
-                return
-            if act.inner is None:
-                act.inner = deque()
-            queue = act.inner
-        if len(queue) >= options.mailbox:
-            problem = f"{len(queue)} calls already wait for {act.address}; nothing was run, try again shortly"
-            self.gate.refuse(call, Overloaded(problem))
+        """Wait in the mailbox; or run inside the turn that waits for this very call, if the class allows it."""
+        try:
+            waits = mailbox.put(act, call)
+        except DurableError as error:
+            self.gate.refuse(call, error)
             return
-        queue.append(call)
+        if not waits:
+            self.run(act, call)
 
     def run(self, act: Activation, call: Call) -> None:
         """Run a call for which nothing is in the way any more."""
@@ -290,9 +257,9 @@ class Shard:
         """Go on with what waits for the object after whatever was in the way; then let the answers leave."""
         if self.closed:
             return
-        while (call := next_call(act)) is not None:
+        while (call := mailbox.take(act)) is not None:
             if call.deadline < self.gate.now:
-                self.gate.refuse(call, out_of_time())
+                self.gate.refuse(call, mailbox.out_of_time())
                 continue
             try:
                 self.run(act, call)
@@ -426,21 +393,3 @@ class Shard:
         if work:
             await asyncio.wait(work, timeout=UNWIND_SECONDS)
         await self.store.close()
-
-
-def next_call(act: Activation) -> Call | None:
-    """Take the call whose turn it is, if it can run now."""
-    if act.paused or act.head is not None:
-        return None
-    if act.inner:
-        for position, call in enumerate(act.inner):
-            if not act.suspended or may_enter(act, call):
-                del act.inner[position]
-                return call
-    return act.queue.popleft() if act.queue and not act.suspended else None
-
-
-def out_of_time() -> CallTimeout:
-    """The error of a call whose deadline passed in the mailbox."""
-    problem = "the call's time was up before its turn came; nothing was run"
-    return CallTimeout(problem, outcome="not_applied", retryable=True)

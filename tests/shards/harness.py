@@ -10,7 +10,8 @@ from typing import Any
 from durable_shards.clock import Clock, ManualClock
 from durable_shards.peers import FuturePeer
 from durable_shards.registry import Registry
-from durable_shards.shard import Shard, ShardSettings
+from durable_shards.shard import Shard
+from durable_shards.shard_settings import ShardSettings
 from durable_shards.wire import Call
 from durable_storage.memory import MemoryStore, MemoryWorld
 from durable_storage.store import Claim
