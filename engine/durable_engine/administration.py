@@ -9,10 +9,11 @@ from typing import Any, TypeVar, overload
 import orjson
 
 from durable_engine.alarms import AlarmsOf
-from durable_engine.calling import Calling
+from durable_engine.calling import Calling, Timeout
 from durable_engine.frontend import Frontend
 from durable_engine.pending import Target, target_of
 from durable_engine.ref import use_of
+from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, in_seconds
 from durable_engine.views import ClientStatistics, EngineStatistics, ShardView, shard_view
 from durable_shards.errors import InvalidArguments
 from durable_shards.object import DurableObject
@@ -78,8 +79,8 @@ class Administration(Calling):
 
     async def unpark(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> bool:
         """Serve an object again that was set aside for killing its shard; whether it was."""
-        address = str(self._target(cls, object_id, prefix))
-        return bool(await self.request("unpark", {"address": address}))
+        address = self._target(cls, object_id, prefix).address
+        return bool(await self.request("unpark", {"address": str(address)}))
 
     # Everything.
 
@@ -92,7 +93,7 @@ class Administration(Calling):
         prefix: str | None = None,
     ) -> list[str]:
         """A page of the stored ids of a class, sorted: at most `limit`, all greater than `after`."""
-        if not 0 < limit <= PAGE_MAX:
+        if type(limit) is not int or not 0 < limit <= PAGE_MAX:
             raise InvalidArguments(f"limit must be 1 to {PAGE_MAX}, not {limit!r}")
         backend = self._opened()
         arguments = {
@@ -131,6 +132,7 @@ class Administration(Calling):
         described = await self.request("shards")
         return shard_view({**described[0], "statistics": counts})
 
-    async def request(self, op: str, arguments: dict[str, Any] | None = None, *, timeout: float = 5.0) -> Any:
+    async def request(self, op: str, arguments: dict[str, Any] | None = None, *, timeout: Timeout = 5.0) -> Any:
         """Ask the server something by name (`docs/protocol.md` lists what); plain builtins."""
-        return await self._opened().request(op, arguments, timeout=timeout)
+        seconds = in_seconds(timeout) or CALL_TIMEOUT_SECONDS
+        return await self._opened().request(op, arguments, timeout=seconds)

@@ -28,9 +28,9 @@ class AlarmsOf:
     ) -> None:
         """Arm an alarm, `after` a time from now or `at` an aware time; one armed by this name before is replaced."""
         when: dict[str, Any]
-        if after is not None and at is None:
+        if isinstance(after, timedelta) and at is None:
             when = {"after": after.total_seconds()}
-        elif at is not None and after is None:
+        elif isinstance(at, datetime) and after is None:
             if at.tzinfo is None:
                 raise InvalidArguments("at must be an aware datetime: write datetime(..., tzinfo=UTC)")
             when = {"at": at.astimezone(UTC).isoformat()}

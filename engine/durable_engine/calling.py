@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
 from durable_engine.backend import Backend
-from durable_engine.pending import Target, target_of
+from durable_engine.pending import Target, check_prefix, target_of
 from durable_engine.ref import ClassUse, Decode, NamedReference, use_of
 from durable_engine.timeouts import in_seconds
-from durable_shards.errors import EngineClosed, UnknownHandler
+from durable_shards.errors import EngineClosed, InvalidArguments, UnknownHandler
 from durable_shards.handler import Handler
 from durable_shards.object import DurableObject
 from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH, FLAG_ONE_WAY
@@ -32,7 +32,8 @@ class Calling:
     def __init__(self, prefix: str | None, exactly_once: bool, call_timeout: Timeout) -> None:
         self._backend: Backend | None = None
         self._submit: Submit = self._refuse
-        self._prefix = prefix or ""
+        self._prefix = "" if prefix is None else prefix
+        check_prefix(self._prefix)
         self._call_timeout = in_seconds(call_timeout)
         self._exactly_once = exactly_once
         self._keys = map(f"{secrets.token_hex(10)}-{{:x}}".format, itertools.count(1))
@@ -114,6 +115,12 @@ class Calling:
         idempotency_key: str | None = None,
     ) -> Awaitable[Any]:
         """Call a handler by strings, for whoever does not have the class; the result is plain builtins."""
+        if type(handler) is not str:
+            raise InvalidArguments(f"handler must be a str, not {type(handler).__name__}")
+        if isinstance(args, (str, bytes)) or not isinstance(args, Sequence):
+            raise InvalidArguments(f"args must be a list of arguments, not {args!r:.100}")
+        if kwargs is not None and not (isinstance(kwargs, dict) and all(type(name) is str for name in kwargs)):
+            raise InvalidArguments(f"kwargs must be a dict of arguments by name, not {kwargs!r:.100}")
         target = target_of(self._prefix if prefix is None else prefix, object_type, object_id)
         seconds = self._call_timeout if timeout is None else in_seconds(timeout)
         return self._submit(target, handler, list(args), kwargs, seconds, idempotency_key, 0, None, None, None)

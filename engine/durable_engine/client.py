@@ -59,7 +59,8 @@ class Client:
             timeout=timeout,
         )
         self._pid = os.getpid()
-        self._closing = threading.Lock()
+        self._lock = threading.Lock()
+        """What is handed to the loop's thread is handed over before `_closed` is set, or never."""
         self._closed = False
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="durable-client", daemon=True)
@@ -73,6 +74,10 @@ class Client:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        # The engine is closed: what other threads wait for ends by itself, but it has to get as far as to tell them.
+        while unfinished := asyncio.all_tasks(self._loop):
+            self._loop.run_until_complete(asyncio.wait(unfinished))
+        self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
     def _wait(self, work: Coroutine[Any, Any, R]) -> R:
@@ -89,22 +94,29 @@ class Client:
             raise EngineClosed(
                 f"this client was made in process {self._pid} and did not survive fork; make another in this one"
             )
-        if self._closed:
-            raise EngineClosed("this client was closed; make another")
 
         async def run() -> R:
             return await start()
 
-        return self._wait(run())
+        with self._lock:
+            if self._closed:
+                raise EngineClosed("this client was closed; make another")
+            result = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        return result.result()
 
     def close(self) -> None:
         """Close the connections; calls of other threads that are under way fail with EngineClosed."""
         if self._pid != os.getpid():
             return  # the parent's, which goes on using it
-        with self._closing:
-            if not self._closed:
-                self._wait(self._engine.close())
-                self._stop()
+        with self._lock:
+            first, self._closed = not self._closed, True
+        if not first:
+            self._thread.join()
+            return
+        try:
+            self._wait(self._engine.close())
+        finally:
+            self._stop()
 
     def __enter__(self) -> Self:
         return self
@@ -254,7 +266,7 @@ class Client:
         """What client, server and shards have seen."""
         return self._do(self._engine.statistics)
 
-    def request(self, op: str, arguments: dict[str, Any] | None = None, *, timeout: float = 5.0) -> Any:
+    def request(self, op: str, arguments: dict[str, Any] | None = None, *, timeout: Timeout = 5.0) -> Any:
         """Ask the server something by name (`docs/protocol.md` lists what)."""
         return self._do(lambda: self._engine.request(op, arguments, timeout=timeout))
 

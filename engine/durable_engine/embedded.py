@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from durable_engine.pending import Pending, Target, check_key, encode_call, target_of
+from durable_engine.pending import Pending, Target, check_key, encode_call, target_of, timed_out
 from durable_engine.placement import node_name
 from durable_engine.sweeper import NEVER, Sweeper
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
@@ -155,10 +155,15 @@ class Embedded:
             return
         self.closed = True
         try:
+            await asyncio.sleep(0)  # what was called in this tick is on its way to the shard
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._shard.drain()
         except TimeoutError:
             _logger.warning("handlers still run after %g s: they are cancelled and undone", DRAIN_SECONDS)
+        finally:  # also when whoever closes loses patience and is cancelled
+            await self._let_go()
+
+    async def _let_go(self) -> None:
         if self._renewal is not None:
             self._renewal.cancel()
         self._sweeper.close()
@@ -185,9 +190,9 @@ class Embedded:
         chain: list[str] | None = None,
         trace: dict[str, str] | None = None,
     ) -> asyncio.Future[Any]:
-        """Call a handler by names; the future brings plain builtins. Raises InvalidArguments and TooLarge at once."""
+        """A call out of a turn; the future brings plain builtins. Turns have to end even while the engine closes."""
         target = target_of(prefix, object_type, object_id)
-        return self.submit(target, handler, args, kwargs, timeout, key, flags, chain, trace)
+        return self._submit(target, handler, args, kwargs, timeout, key, flags, chain, trace)
 
     def submit(
         self,
@@ -202,9 +207,26 @@ class Embedded:
         trace: dict[str, str] | None = None,
         decode: Callable[[Any], Any] | None = None,
     ) -> asyncio.Future[Any]:
-        """`call` on a checked address; `decode` makes the result of what a shard would have sent."""
-        if self.closed or self._lost is not None:
-            raise self._lost or EngineClosed("this engine was closed; open another")
+        """See `Backend`; `decode` makes the result of what a shard would have sent."""
+        if self.closed:
+            raise EngineClosed("this engine was closed; open another")
+        return self._submit(target, handler, args, kwargs, timeout, key, flags, chain, trace, decode)
+
+    def _submit(
+        self,
+        target: Target,
+        handler: str,
+        args: Any,
+        kwargs: dict[str, Any] | None,
+        timeout: float | None,
+        key: str | None,
+        flags: int,
+        chain: list[str] | None,
+        trace: dict[str, str] | None,
+        decode: Callable[[Any], Any] | None = None,
+    ) -> asyncio.Future[Any]:
+        if self._lost is not None:
+            raise self._lost
         if timeout is None:
             timeout = CALL_TIMEOUT_SECONDS
         elif not 0 < timeout <= TIMEOUT_SECONDS_MAX:
@@ -256,7 +278,7 @@ class Embedded:
     def _expire(self, now: float) -> float:
         late = [pending for pending in self._pending.values() if pending.deadline <= now]
         for pending in late:
-            self._peer.end(pending.id, CallTimeout(f"{pending} was not answered within its timeout"))
+            self._peer.end(pending.id, timed_out(pending))
         return min((pending.deadline for pending in self._pending.values()), default=NEVER)
 
     def _on_stop(self, error: Exception) -> None:

@@ -55,6 +55,8 @@ class Engine(Administration):
             raise ValueError(f"shards must be 0 (in this process) or a number of processes, not {shards!r}")
         if shards == 0 and settings:
             raise TypeError(f"unknown option {', '.join(settings)}; with shards=0 there are no processes to set up")
+        if not isinstance(store, str):
+            raise TypeError(f"store must be a URL such as 'sqlite:///data', not {store!r}")
         super().__init__(prefix, exactly_once, call_timeout)
         self._store = store
         self._objects = list(objects)
@@ -100,11 +102,13 @@ class Engine(Administration):
         self._started = True
         backend = self._backend
         self._attach(None)
-        if backend is not None:
-            await backend.aclose()
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            await supervisor.stop()
+        try:
+            if backend is not None:
+                await backend.aclose()
+        finally:
+            supervisor, self._supervisor = self._supervisor, None
+            if supervisor is not None:
+                await supervisor.stop()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -145,9 +149,11 @@ class _Connected(Engine):
         call_timeout: Timeout,
         timeout: float | timedelta,
     ) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"expected an address such as 'tcp://127.0.0.1:7400', not {url!r}")
         super().__init__("", objects=objects or (), prefix=prefix, exactly_once=exactly_once, call_timeout=call_timeout)
         self._url = url
-        self._connect_timeout = in_seconds(timeout) or CONNECT_SECONDS
+        self._connect_timeout = in_seconds(timeout) or CONNECT_SECONDS  # None: the default
 
     @property
     def url(self) -> str:

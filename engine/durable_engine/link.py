@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_engine.asking import Asker
-from durable_engine.pending import Pending
+from durable_engine.pending import Pending, timed_out
 from durable_engine.route import Route
 from durable_shards import wire
 from durable_shards.errors import CallTimeout, error_from_wire
@@ -173,7 +173,7 @@ class Link:
             for call in late:
                 del calls[call.id]
                 if calls is self.in_flight:
-                    self._fail(call, _timed_out(call))
+                    self._fail(call, timed_out(call))
                 else:
                     self._fail(call, self._never_sent(call))
             earliest = min(earliest, min((call.deadline for call in calls.values()), default=earliest))
@@ -305,9 +305,3 @@ class Link:
         self._frontend.counts.errors += 1
         if not call.future.done():
             call.future.set_exception(error)
-
-
-def _timed_out(call: Pending) -> CallTimeout:
-    hint = "ask again with the same key" if call.keyed else "read the state, or give calls an idempotency_key"
-    said = f"{call} was not answered within its timeout; whether it ran is unknown: {hint}"
-    return CallTimeout(said, retryable=call.keyed)

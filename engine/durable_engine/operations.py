@@ -66,7 +66,9 @@ class Operations:
 
     async def accept_data_loss(self, arguments: dict[str, Any]) -> None:
         """Serve what the store of a shard (`shard`: its number) still has, and forget what is lost."""
-        self._keeper(arguments).accept_loss(self._supervisor.config.drain_timeout)
+        keeper = self._keeper(arguments)
+        self._supervisor.claims.forget(keeper.shard)
+        keeper.accept_loss(self._supervisor.config.drain_timeout)
 
     async def unpark(self, arguments: dict[str, Any]) -> bool:
         """Serve an object (`address`: its text) again; whether it was parked."""

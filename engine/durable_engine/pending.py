@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from durable_shards.errors import InvalidArguments
+from durable_shards.errors import CallTimeout, InvalidArguments
 from durable_shards.wire import FLAG_FRESH, encode_value
-from durable_storage.address import id_problem, name_problem, partition_of
+from durable_storage.address import Address, id_problem, name_problem, partition_of
 from durable_storage.errors import TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
 
@@ -31,9 +31,13 @@ class Target(NamedTuple):
     object_id: str
     partition: int
 
+    @property
+    def address(self) -> Address:
+        """Without the partition."""
+        return Address(self.prefix, self.object_type, self.object_id)
+
     def __str__(self) -> str:
-        head = f"{self.prefix}:" if self.prefix else ""
-        return f"{head}{self.object_type}/{self.object_id}"
+        return str(self.address)
 
 
 @lru_cache(maxsize=32_768)
@@ -41,9 +45,14 @@ def make_target(prefix: str, object_type: str, object_id: str) -> Target:
     """Check an address before anything is sent. Raises TooLarge and InvalidArguments."""
     _check(id_problem(object_id), object_id, ID_BYTES_MAX)
     _check(name_problem("class name", object_type), object_type, NAME_BYTES_MAX)
-    if prefix:
-        _check(name_problem("prefix", prefix), prefix, NAME_BYTES_MAX)
+    check_prefix(prefix)
     return Target(prefix, object_type, object_id, partition_of(prefix, object_type, object_id))
+
+
+def check_prefix(prefix: str) -> None:
+    """Raises TooLarge and InvalidArguments. The empty one is the default tenant; 0 or b"" is a mistake."""
+    if prefix != "":
+        _check(name_problem("prefix", prefix), prefix, NAME_BYTES_MAX)
 
 
 def target_of(prefix: str, object_type: str, object_id: str) -> Target:
@@ -112,6 +121,13 @@ class Pending(msgspec.Struct, gc=False):
 
     def __str__(self) -> str:
         return f"{self.target}.{self.handler}"
+
+
+def timed_out(call: Pending) -> CallTimeout:
+    """The error of a call that was handed over and not answered in time."""
+    hint = "ask again with the same key" if call.keyed else "read the state, or give calls an idempotency_key"
+    said = f"{call} was not answered within its timeout; whether it ran is unknown: {hint}"
+    return CallTimeout(said, retryable=call.keyed)
 
 
 def encode_call(

@@ -24,6 +24,7 @@ import msgspec
 
 from durable_engine.supervisor_config import SupervisorConfig
 from durable_shards.errors import error_from_wire
+from durable_shards.spec import spec_of
 from durable_storage.errors import DurableError
 
 STOP_SECONDS: Final = 5.0
@@ -135,6 +136,7 @@ def importable(objects: type | str) -> str:
     """How another process finds a class. Raises DurableError that says what to do when it cannot."""
     if isinstance(objects, str):
         return objects
+    spec_of(objects)  # raises for what is no class of ours
     if "<locals>" in objects.__qualname__:
         raise DurableError(
             f"{objects.__qualname__} is defined inside a function, where shard processes cannot import it: move it to "

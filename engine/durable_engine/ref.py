@@ -74,10 +74,11 @@ _uses: dict[type, ClassUse] = {}
 
 def use_of(cls: type) -> ClassUse:
     """What is known of a class, compiled at its first use. Raises DefinitionError for what is no DurableObject."""
-    use = _uses.get(cls)
-    if use is None:
-        use = _uses[cls] = ClassUse(spec_of(cls))
-    return use
+    try:
+        return _uses[cls]
+    except (KeyError, TypeError):  # not known yet, or nothing that could be
+        use = ClassUse(spec_of(cls))
+    return _uses.setdefault(cls, use)
 
 
 def _reference_class(use: ClassUse) -> type[Reference]:

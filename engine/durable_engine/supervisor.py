@@ -13,10 +13,11 @@ import asyncio
 import logging
 import secrets
 import signal
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from durable_engine import endpoints
+from durable_engine.claims import Claims
 from durable_engine.forkserver import ForkServer
 from durable_engine.forkserver_main import Exited, Forked, ForkFailed, Load
 from durable_engine.keeper import ShardKeeper
@@ -38,13 +39,13 @@ from durable_storage.limits import PARTITIONS
 from durable_storage.urls import kind_of, open_control
 
 _log = logging.getLogger("durable_engine.supervisor")
+T = TypeVar("T")
 
 SHARD_MAIN: Final = "durable_engine.shard_main:run_shard"
 RENEW_SECONDS: Final = 1.0
 _TAKEOVER_BIND_SECONDS: Final = 5.0
 """How long the supervisor that we fenced off gets to notice and to free the address."""
 
-_LOSS_GRACE_SECONDS: Final = 0.5
 _DRIVERS: Final = {
     "postgresql": ("durable_storage.postgres",),
     "sqlite": ("durable_storage.sqlite",),
@@ -67,6 +68,7 @@ class Supervisor:
         self.keepers: list[ShardKeeper] = []
         self.placement: LocalPlacement = LocalPlacement(config.shards)
         self.strikes: Strikes = Strikes(config.strikes_max, config.strikes_window)
+        self.claims: Claims = Claims(asyncio.get_running_loop(), config.shards, lambda: self.keepers)
         self._fork_server = fork_server
         self._fork_server_restarts = Restarts()
         self._fork_server_ran_ms = monotonic_ms()
@@ -104,7 +106,9 @@ class Supervisor:
     async def _startup(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
-        classes = await self._fork_server.loaded()
+        classes = await self._unless_stopped(self._fork_server.loaded())
+        if classes is None:
+            return
         await self._acquire_store()
         await self._bind()
         self._fork_server.listen(self._loop, on_event=self._on_fork_event, on_lost=self._on_fork_server_lost)
@@ -133,6 +137,7 @@ class Supervisor:
         for task in self._background:
             task.cancel()
         self.reception.close()
+        self.claims.close()
         endpoints.forget(self.endpoint)
         self._fork_server.close()
         await self._release_store()
@@ -152,6 +157,16 @@ class Supervisor:
         return RoutingTable(self.server, self._version, PARTITIONS, routes, RELEASE)
 
     # Starting.
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Importing runs the user's code, which may take for ever: what it returns, or None when told to stop first."""
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            stopping.cancel()
 
     async def _acquire_store(self) -> None:
         self._control = open_control(self.config.store)
@@ -270,29 +285,8 @@ class Supervisor:
         self._in_background(self._renew_once())
 
     def _on_acknowledged(self, acknowledged: dict[int, tuple[int, int]]) -> None:
-        """What a client was answered with outlives the supervisor: a store that shows less lost something."""
-        if kind_of(self.config.store) == "memory":
-            return
-        for shard, (_, seq) in acknowledged.items():
-            if 0 <= shard < len(self.keepers) and self._shows_less(self.keepers[shard], seq):
-                self._loop.call_later(_LOSS_GRACE_SECONDS, self._refuse_loss, self.keepers[shard], seq)
-
-    @staticmethod
-    def _shows_less(keeper: ShardKeeper, seq: int) -> bool:
-        return keeper.state == "up" and seq > keeper.acknowledged_seq
-
-    def _refuse_loss(self, keeper: ShardKeeper, seq: int) -> None:
-        """Unless the shard's board was merely behind its replies, end it: its successor must find that commit."""
-        if self._shows_less(keeper, seq):
-            _log.error(
-                "the store has lost data: a client was answered up to commit %d of shard %d, which has %d. "
-                "The shard is restarted and will refuse to serve it",
-                seq,
-                keeper.shard,
-                keeper.acknowledged_seq,
-            )
-            keeper.remember(seq)
-            keeper.kill()
+        if kind_of(self.config.store) != "memory":
+            self.claims.add(acknowledged)
 
     def publish_soon(self) -> None:
         """Something in the routing table changed; changes of one loop tick are one new version."""

@@ -15,15 +15,15 @@ def checked_timeout(timeout: float) -> float:
     """A timeout in seconds; more than a day counts as a day. Raises ValueError."""
     if not timeout > 0:
         raise ValueError(f"timeout must be above 0 seconds, not {timeout!r}")
-    return min(timeout, TIMEOUT_SECONDS_MAX)
+    return float(min(timeout, TIMEOUT_SECONDS_MAX))
 
 
 def in_seconds(timeout: float | timedelta | None) -> float | None:
-    """A timeout as users give it, in seconds."""
-    if timeout is None or type(timeout) is float:
-        return timeout
+    """A timeout as users give it, in seconds. Raises TypeError and ValueError."""
+    if timeout is None:
+        return None
     if isinstance(timeout, timedelta):
-        return timeout.total_seconds()
+        return checked_timeout(timeout.total_seconds())
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout must be seconds or a timedelta, not {type(timeout).__name__}")
-    return float(timeout)
+    return checked_timeout(timeout)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from durable_shards.clock import Clock
     from durable_storage.store import Store
 
+PORTION = 64
+"""Outcomes of one commit that are let go together."""
+
 log = logging.getLogger("durable_engine.shard")
 
 
@@ -46,6 +49,9 @@ class Gate:
         self.one_way_errors = 0
         self.on_release: Callable[[], None] | None = None
         """Called whenever outcomes were put into outboxes outside of `Shard.receive`."""
+        self.on_portion: Callable[[], None] | None = None
+        """Called when many outcomes of one commit are in outboxes, so that callers work on them while we go on."""
+        self._portion = 0
         self.moved = asyncio.Event()
         """Something happened that a drain may have waited for."""
 
@@ -89,6 +95,11 @@ class Gate:
                 call.peer.put(call, outcome)  # type: ignore[union-attr]
             else:
                 send(call, outcome)
+        self._portion += len(outputs)
+        if self._portion >= PORTION:
+            self._portion = 0
+            if self.on_portion is not None:
+                self.on_portion()
 
     def undo(self, entry: PendingEntry, error: Exception) -> None:
         """The store refused an object's change: roll back, with everything that was built on it."""

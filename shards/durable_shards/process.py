@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,6 +61,9 @@ DUMP_SIGNAL: Final = signal.SIGUSR2
 """Writes the stacks of all threads to the dump file, whatever the process is doing."""
 GC_THRESHOLDS: Final = (50_000, 20, 1_000)
 """Rare collections, and of everything almost never: +46 % while objects are being created."""
+SWITCH_SECONDS: Final = 0.0005
+"""How long the loop may keep the store's writer thread from the interpreter: ten times less than Python's default,
+since an fsync that ended waits for it."""
 _LINGER_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 0.05
 """When no message came for this long, every client has heard that the shard takes no more calls."""
@@ -84,6 +88,7 @@ def main(inheritance: Inheritance, make_caller: MakeCaller) -> int:
     faulthandler.enable(inheritance.dump)
     faulthandler.register(DUMP_SIGNAL, inheritance.dump)
     gc.set_threshold(*GC_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     process = ShardProcess(inheritance, make_caller, loop)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -23,6 +24,8 @@ from durable_shards.wire import BrokenCall, Call, Peer, Request, RoutingTable
 from durable_storage.errors import DurableError, TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, MESSAGE_BYTES_MAX
 
+CALLS_PER_TICK: Final = 64
+"""A larger message is worked on in portions, so that the store and the client work on the first while we go on."""
 REQUESTS_MAX: Final = 1_000
 """Requests under way in one process; beyond it they are refused."""
 
@@ -34,6 +37,8 @@ class ServedShard(Protocol):
 
     on_release: Callable[[], None] | None
     """Called after replies were put into their peers' outboxes outside of `receive`."""
+    on_portion: Callable[[], None] | None
+    """Called while many of them are put there, to send those that are."""
 
     @property
     def epoch(self) -> int: ...
@@ -79,10 +84,12 @@ class ShardServer:
         self._routes: RoutingTable | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_scheduled = False
+        self._backlog: deque[tuple[ZmqPeer, list[Call]]] = deque()
         self._malformed_messages = 0
         self._malformed_calls = 0
         self._requests = 0
         shard.on_release = self.flush_soon
+        shard.on_portion = self.flush
 
     @property
     def endpoint(self) -> str:
@@ -131,8 +138,22 @@ class ShardServer:
             self._answer_broken(peer, broken)
         if len(message) > ARGUMENTS_BYTES_MAX:
             calls = [call for call in calls if self._fits(peer, call)]
-        if calls:
+        if calls and not self._backlog and len(calls) <= CALLS_PER_TICK:
             self._shard.receive(peer, calls)
+        elif calls:
+            if not self._backlog:
+                self._loop.call_soon(self._work_on_backlog)
+            self._backlog.append((peer, calls))
+
+    def _work_on_backlog(self) -> None:
+        """A portion of a large message; what comes meanwhile waits behind it, in its order."""
+        peer, calls = self._backlog.popleft()
+        if len(calls) > CALLS_PER_TICK:
+            self._backlog.appendleft((peer, calls[CALLS_PER_TICK:]))
+        self._shard.receive(peer, calls[:CALLS_PER_TICK])
+        self.flush()
+        if self._backlog:
+            self._loop.call_soon(self._work_on_backlog)
 
     def _answer_broken(self, peer: ZmqPeer, broken: list[BrokenCall]) -> None:
         for call in broken:

@@ -68,7 +68,7 @@ class Shard:
         self._caller = caller
         self._on_stop = on_stop
         self.gate = Gate(store, self.clock, self.resume, self.stop)
-        self.writer = Writer(store, self.clock.monotonic, self._committed, self.stop)
+        self.writer = Writer(store, self.clock.monotonic, self._committed, self.gate.released, self.stop)
         self.loader = Loader(store, self.gate, looked_up=self._looked_up, resume=self.resume)
         self.keys = Keys(
             self.gate,
@@ -107,6 +107,15 @@ class Shard:
     @on_release.setter
     def on_release(self, flush: Callable[[], None] | None) -> None:
         self.gate.on_release = flush
+
+    @property
+    def on_portion(self) -> Callable[[], None] | None:
+        """Called now and then while the outcomes of a large commit are released: those in outboxes may leave."""
+        return self.gate.on_portion
+
+    @on_portion.setter
+    def on_portion(self, flush: Callable[[], None] | None) -> None:
+        self.gate.on_portion = flush
 
     @property
     def epoch(self) -> int:
@@ -287,10 +296,9 @@ class Shard:
     # The store's side.
 
     def _committed(self, sent_at: float) -> None:
-        """Outcomes of a commit are in the outboxes: note what is being acknowledged, then let them leave."""
+        """A commit is durable: note what is about to be acknowledged."""
         self.gate.lease.confirmed(sent_at)
         self.board.acknowledged(self.store.epoch, self.store.seq)
-        self.gate.released()
 
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()

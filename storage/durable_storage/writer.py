@@ -51,8 +51,9 @@ class WriterStatistics:
 class Writer:
     """Owns the one commit in flight of a shard.
 
-    `on_commit(sent_at)` is called after each commit with the monotonic time at which it was sent (ownership was
-    ours at least until then), `on_stop(error)` once when the store refuses to go on: with Fenced when the
+    `on_commit(sent_at)` is called after each commit, before anybody hears of it, with the monotonic time at which it
+    was sent (ownership was ours at least until then); `on_outcomes()` when its entries have heard;
+    `on_stop(error)` once when the store refuses to go on: with Fenced when the
     ownership is lost, with the error itself when the store broke its contract.
     """
 
@@ -61,18 +62,18 @@ class Writer:
         store: Store,
         monotonic: Callable[[], float],
         on_commit: Callable[[float], None],
+        on_outcomes: Callable[[], None],
         on_stop: Callable[[Exception], None],
     ) -> None:
         self._store = store
         self._monotonic = monotonic
         self._on_commit = on_commit
+        self._on_outcomes = on_outcomes
         self._on_stop = on_stop
         self._gathering: list[Entry] = []
         self._flying: list[Entry] = []
         self._commit: asyncio.Task[dict[int, Exception]] | None = None
         self._start_scheduled = False
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._stopped = False
         self._batches = self._rows = self._refused = 0
 
@@ -81,18 +82,11 @@ class Writer:
         self._gathering.append(entry)
         if self._commit is None and not self._start_scheduled and not self._stopped:
             self._start_scheduled = True
-            self._idle.clear()
             asyncio.get_running_loop().call_soon(self._start)
-
-    async def drained(self) -> None:
-        """Wait until everything added so far, and whatever that led to, is committed or refused."""
-        await self._idle.wait()
 
     def stop(self) -> None:
         """Take no more batches; one in flight is left to finish."""
         self._stopped = True
-        if self._commit is None:
-            self._idle.set()
 
     def statistics(self) -> WriterStatistics:
         """A snapshot."""
@@ -101,15 +95,12 @@ class Writer:
     def _start(self) -> None:
         self._start_scheduled = False
         if self._stopped:
-            self._idle.set()
             return
         entries = [entry for entry in self._gathering[:BATCH_ROWS_MAX] if not entry.cancelled]
         del self._gathering[:BATCH_ROWS_MAX]
         if not entries:
             if self._gathering:
                 self._start()
-            else:
-                self._idle.set()
             return
         self._flying = entries
         sent_at = self._monotonic()
@@ -132,12 +123,15 @@ class Writer:
         self._batches += 1
         self._rows += len(entries) - len(refused)
         self._refused += len(refused)
-        # The next batch leaves before the outputs of this one are worked off: the disk need not wait for us.
+        self._on_commit(sent_at)
         if self._gathering and not refused:
+            # The next batch is on its way before the outcomes of this one are worked off: the disk need not wait.
             self._start()
-        elif self._gathering:
-            self._start_scheduled = True
-            asyncio.get_running_loop().call_soon(self._start)
+            asyncio.get_running_loop().call_soon(self._work_off, entries, refused)
+        else:
+            self._work_off(entries, refused)
+
+    def _work_off(self, entries: list[Entry], refused: dict[int, Exception]) -> None:
         for position, entry in enumerate(entries):
             try:
                 if not refused or position not in refused:
@@ -146,13 +140,13 @@ class Writer:
                     entry.refused(refused[position])
             except Exception:
                 log.exception("an outcome of a commit could not be worked off; the others are")
-        self._on_commit(sent_at)
-        if self._commit is None and not self._start_scheduled:
-            self._idle.set()
+        self._on_outcomes()
+        if self._gathering and self._commit is None and not self._start_scheduled:
+            self._start_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start)
 
     def _fail(self, entries: list[Entry], error: Exception) -> None:
         """The store gave up. Whether the batch exists is not ours to say, so nobody is told anything."""
         self._stopped = True
         self._flying = entries
-        self._idle.set()
         self._on_stop(error)

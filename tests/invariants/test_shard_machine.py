@@ -10,17 +10,15 @@ import asyncio
 import itertools
 import json
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from durable_engine import DurableError, DurableObject, Rejected, field, handler
-from durable_storage.lease import LEASE_SECONDS
-from durable_storage.memory import MemoryStore, MemoryWorld
-from durable_storage.store import Change
-from tests.shards.harness import Harness, claim
+from tests.invariants.world_machine import WorldMachine
+from tests.shards.harness import Harness, settle
 
 IDS = ("a", "b", "c")
 
@@ -58,39 +56,22 @@ class Log(DurableObject, hibernate_after=timedelta(seconds=5)):
         return self.tokens
 
 
-def is_poison(change: Change) -> bool:
-    return change.state is not None and bool(json.loads(change.state)["poisoned"])
-
-
-class ShardMachine(RuleBasedStateMachine):
+class ShardMachine(WorldMachine):
     """Rules are what clients and the world do; invariants are the promises."""
+
+    classes: ClassVar[list[type]] = [Log]
 
     @initialize()
     def begin(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.open_world()
         self.tokens = itertools.count(1)
         self.calls: dict[int, tuple[str, asyncio.Future[Any]]] = {}
         """Token: (object, what its caller heard or will hear). Retries of a key share the token."""
         self.retries: list[tuple[int, asyncio.Future[Any]]] = []
         self.reads: list[tuple[str, asyncio.Future[Any]]] = []
         self.keyed: list[tuple[str, int, str]] = []
-        self.zombies: list[Harness] = []
         self.ghosts: list[tuple[list[int], asyncio.Future[Any]]] = []
         """Reads asked of a zombie: (what was stored when they were asked, what they heard)."""
-        self.run(self._begin())
-
-    async def _begin(self) -> None:
-        self.harness = Harness([Log])
-        self.world: MemoryWorld = self.harness.world
-        self.world.refuse(is_poison)
-        await self.harness.shard.start(claim())
-
-    def run(self, work: Any) -> Any:
-        return self.loop.run_until_complete(work)
-
-    async def _settle(self) -> None:
-        for _ in range(30):
-            await asyncio.sleep(0)
 
     # What clients do.
 
@@ -141,30 +122,13 @@ class ShardMachine(RuleBasedStateMachine):
         row = next((row for address, row in self.world.objects.items() if address.object_id == name), None)
         stored = json.loads(row.state)["tokens"] if row else []
         self.ghosts.append((stored, zombie.call(Log, name, "read", timeout=3600)))
-        await self._settle()
+        await settle(30)
 
     # What the world does.
 
-    @rule(fault=st.sampled_from(["before", "after", "late"]))
-    def break_a_commit(self, fault: Any) -> None:
-        self.world.fail_next(fault)
-
-    @rule()
-    def hold_commits(self) -> None:
-        self.world.hold()
-
-    @rule()
-    def release_commits(self) -> None:
-        self.world.release()
-        self.run(self._settle())
-
-    @rule()
-    def work(self) -> None:
-        self.run(self._settle())
-
     @rule(seconds=st.sampled_from([0.5, 3.0, 20.0]))
     def pass_time(self, seconds: float) -> None:
-        self.harness.clock.advance(timedelta(seconds=seconds))  # type: ignore[union-attr]
+        self.clock.advance(timedelta(seconds=seconds))
         self.run(self._sweep())
 
     async def _sweep(self) -> None:
@@ -178,37 +142,10 @@ class ShardMachine(RuleBasedStateMachine):
         self.harness.call(Log, name, "$evict", timeout=3600)
         await asyncio.sleep(0)
 
-    @rule()
-    def crash(self) -> None:
-        """The process dies: nothing in flight of it reaches the store later, callers hear nothing."""
-        self.run(self._crash())
-
-    async def _crash(self) -> None:
-        self.world.release()
-        await self.harness.shard.close()
-        self._forget_unanswered()
-        await self._start_another()
-
-    @rule()
-    def take_over(self) -> None:
-        """The process is stopped, another takes over, and the first wakes up later: it may do no harm."""
-        self.run(self._take_over())
-
-    async def _take_over(self) -> None:
-        self.zombies.append(self.harness)
-        # Whoever takes over a process that may be alive waits out its lease for reads.
-        self.harness.clock.advance(timedelta(seconds=LEASE_SECONDS))  # type: ignore[union-attr]
-        await self._start_another()
-
-    async def _start_another(self) -> None:
-        another = Harness([Log], world=self.world, clock=self.harness.clock)
-        another.store = MemoryStore(self.world)
-        self.harness = another
-        await another.shard.start(claim())
-
-    def _forget_unanswered(self) -> None:
-        self.retries = [(token, future) for token, future in self.retries if future.done()]
-        self.reads = [(name, future) for name, future in self.reads if future.done()]
+    def shard_is_gone(self, crashed: Harness | None) -> None:
+        if crashed is not None:
+            self.retries = [(token, future) for token, future in self.retries if future.done()]
+            self.reads = [(name, future) for name, future in self.reads if future.done()]
 
     # What must hold.
 
@@ -245,23 +182,13 @@ class ShardMachine(RuleBasedStateMachine):
         """Whatever anybody was told is a prefix of what the store holds: told means durable."""
         assert stored.get(name, [])[: len(told)] == told, f"{told} was told, the store has {stored.get(name)}"
 
-    def teardown(self) -> None:
-        if hasattr(self, "loop"):
-            self.run(self._finish())
-            self.loop.close()
-
-    async def _finish(self) -> None:
+    async def finish(self) -> None:
         """After the last fault everything works again, and memory agrees with the store."""
-        self.world.release()
-        await self._settle()
         for name in IDS:
             told = await asyncio.wait_for(self.harness.call(Log, name, "read", timeout=3600), 5)
             row = next((row for address, row in self.world.objects.items() if address.object_id == name), None)
             assert told == (json.loads(row.state)["tokens"] if row else [])
         self.nothing_told_is_lost_or_doubled()
-        for zombie in self.zombies:
-            await zombie.shard.close()
-        await self.harness.shard.close()
 
 
 TestShardMachine = ShardMachine.TestCase

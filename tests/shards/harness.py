@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from durable_shards.clock import Clock, ManualClock
-from durable_shards.peers import FuturePeer
+from durable_shards.peers import FuturePeer, detached
 from durable_shards.registry import Registry
 from durable_shards.shard import Shard
 from durable_shards.shard_settings import ShardSettings
-from durable_shards.wire import Call
+from durable_shards.wire import Call, Peer
+from durable_storage.errors import DurableError
 from durable_storage.memory import MemoryStore, MemoryWorld
 from durable_storage.store import Claim
 
@@ -23,6 +25,22 @@ def claim(**changes: Any) -> Claim:
         "host": "shard-0", "node": "test", "pid": 1, "address": "here", "shard": 0, "shards": 1, **changes,
     }  # fmt: skip
     return Claim(**options)
+
+
+class ManyPeer(Peer):
+    """One caller with many calls under way, as a socket client is; `Call.id` is the place of its future."""
+
+    def __init__(self, futures: list[asyncio.Future[Any]]) -> None:
+        self._futures = futures
+
+    def encode(self, call: Call, version: int, result: Any) -> Any:
+        return detached(result)
+
+    def put(self, call: Call, encoded: Any) -> None:
+        self._futures[call.id].set_result(encoded)
+
+    def fail(self, call: Call, error: DurableError) -> None:
+        self._futures[call.id].set_exception(error)
 
 
 class Harness:
@@ -92,6 +110,28 @@ class Harness:
         )
         asyncio.get_running_loop().call_soon(self.shard.receive, FuturePeer(future), [call])
         return future
+
+    def together(self, *calls: Call) -> list[asyncio.Future[Any]]:
+        """Hand several calls to the shard in one message; their ids are given here."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in calls]
+        for number, call in enumerate(calls):
+            call.id = number
+        loop.call_soon(self.shard.receive, ManyPeer(futures), calls)
+        return futures
+
+    async def pass_time(self, seconds: float) -> None:
+        """Move the manual clock and let what is due expire, outside of any task as the loop's timer would."""
+        self.clock.advance(timedelta(seconds=seconds))  # type: ignore[union-attr]
+        asyncio.get_running_loop().call_soon(self.shard.turns.deadlines.run_due)
+        await settle()
+
+
+async def answered(future: asyncio.Future[Any]) -> Any:
+    """The outcome of a call that needs no outside event any more: it hears at once, or it never will."""
+    await settle(60)
+    assert future.done(), "the call was never answered"
+    return future.result()
 
 
 async def settle(steps: int = 20) -> None:
