@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -84,7 +83,6 @@ class ShardServer:
         self._routes: RoutingTable | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_scheduled = False
-        self._backlog: deque[tuple[ZmqPeer, list[Call]]] = deque()
         self._malformed_messages = 0
         self._malformed_calls = 0
         self._requests = 0
@@ -138,22 +136,22 @@ class ShardServer:
             self._answer_broken(peer, broken)
         if len(message) > ARGUMENTS_BYTES_MAX:
             calls = [call for call in calls if self._fits(peer, call)]
-        if calls and not self._backlog and len(calls) <= CALLS_PER_TICK:
-            self._shard.receive(peer, calls)
-        elif calls:
-            if not self._backlog:
-                self._loop.call_soon(self._work_on_backlog)
-            self._backlog.append((peer, calls))
-
-    def _work_on_backlog(self) -> None:
-        """A portion of a large message; what comes meanwhile waits behind it, in its order."""
-        peer, calls = self._backlog.popleft()
         if len(calls) > CALLS_PER_TICK:
-            self._backlog.appendleft((peer, calls[CALLS_PER_TICK:]))
-        self._shard.receive(peer, calls[:CALLS_PER_TICK])
+            # The rest of this message is the only backlog there ever is: whoever sends more than we do waits for it.
+            self._transport.hold()
+            self._loop.call_soon(self._work_on, peer, calls, CALLS_PER_TICK)
+        if calls:
+            self._shard.receive(peer, calls[:CALLS_PER_TICK])
+
+    def _work_on(self, peer: ZmqPeer, calls: list[Call], start: int) -> None:
+        """The next portion of a large message."""
+        end = start + CALLS_PER_TICK
+        if end < len(calls):
+            self._loop.call_soon(self._work_on, peer, calls, end)
+        else:
+            self._transport.go_on()
+        self._shard.receive(peer, calls[start:end])
         self.flush()
-        if self._backlog:
-            self._loop.call_soon(self._work_on_backlog)
 
     def _answer_broken(self, peer: ZmqPeer, broken: list[BrokenCall]) -> None:
         for call in broken:

@@ -240,7 +240,7 @@ class Shard:
             system.run(self._parts, act, call)
             return
         if definition.has_async and act.instance is not None and not act.suspended:
-            self._check_untouched(act)
+            self.turns.drop_late_changes(act)
         if act.instance is None and not self.turns.revive(act, call):
             return
         act.last_used = self.gate.now
@@ -249,18 +249,6 @@ class Shard:
     def _uncommitted_max(self, definition: ClassSpec) -> int:
         """Answers of one object that may wait for commits: no object may fill the gate for all others."""
         return min(UNCOMMITTED_PER_MAILBOX * definition.options.mailbox, self.settings.gated_max // 4)
-
-    def _check_untouched(self, act: Activation) -> None:
-        """A task that outlived its turn may have changed the instance since: that is nobody's turn, so it never was."""
-        assert act.instance is not None
-        try:
-            same = act.home.spec.codec.encode(act.instance) == act.state
-        except DurableError:
-            same = False
-        if not same:
-            log.warning("%s was changed outside of a turn; the change is dropped", act.address)
-            act.instance.__dict__.pop("_durable", None)
-            act.instance = None
 
     def resume(self, act: Activation) -> None:
         """Go on with what waits for the object after whatever was in the way; then let the answers leave."""

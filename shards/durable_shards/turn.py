@@ -120,6 +120,19 @@ class Turns:
         self._board.enter(turn.act.label)
         return copy_context().run(first_step, turn, start, self._loop, self._board)
 
+    @staticmethod
+    def drop_late_changes(act: Activation) -> None:
+        """A task that outlived its turn may have changed the instance since. That was no turn, so it never was."""
+        assert act.instance is not None
+        try:
+            same = act.home.spec.codec.encode(act.instance) == act.state
+        except DurableError:
+            same = False
+        if not same:
+            log.warning("%s was changed outside of a turn; the change is dropped", act.address)
+            act.instance.__dict__.pop("_durable", None)
+            act.instance = None
+
     # Waking.
 
     def revive(self, act: Activation, call: Call) -> bool:

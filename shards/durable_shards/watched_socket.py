@@ -55,6 +55,7 @@ class WatchedSocket:
         self._descriptor: Any = socket.get(zmq.FD)
         self._closed = False
         self._drain_scheduled = False
+        self._held = False
         self.messages_received = 0
         self.bytes_received = 0
         self.messages_sent = 0
@@ -83,12 +84,21 @@ class WatchedSocket:
         if self._closed:
             return
         until = self._loop.time() + DRAIN_SECONDS
-        while self._read_one():
+        while not self._held and self._read_one():
             if self._loop.time() >= until:
                 self._drain_soon()
                 break
         if not self._closed:
             self._drained()
+
+    def hold(self) -> None:
+        """Read no more for now: what comes waits in the socket, and then at its senders, in fair turns."""
+        self._held = True
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._held = False
+        self._drain_soon()
 
     def _read_one(self) -> bool:
         """Receive and handle one message. False when there is none."""
