@@ -130,9 +130,12 @@ class ObjectsMachine(WorldMachine):
     @rule()
     def open_the_door(self) -> None:
         """Lingering turns end; later ones wait for another door."""
+        self._open_doors()
+        self.run(settle(30))
+
+    def _open_doors(self) -> None:
         doors[-1].set()
         doors.append(asyncio.Event())
-        self.run(settle(30))
 
     @rule(seconds=st.sampled_from([0.5, 6.0, 20.0]))
     def pass_time(self, seconds: float) -> None:
@@ -142,6 +145,12 @@ class ObjectsMachine(WorldMachine):
     async def _pass_time(self, seconds: float) -> None:
         await self.harness.pass_time(seconds)
         self.harness.shard.idle.sweep()
+
+    async def close_shard(self, harness: Harness) -> None:
+        closing = asyncio.ensure_future(harness.shard.close())
+        await asyncio.sleep(0)
+        self._open_doors()  # a dead process waits for no stubborn handler
+        await closing
 
     def shard_is_gone(self, crashed: Harness | None) -> None:
         self.judge()
@@ -199,7 +208,7 @@ class ObjectsMachine(WorldMachine):
 
     async def finish(self) -> None:
         """Every call is answered, every one-way call has arrived or was counted, memory agrees with the store."""
-        self.open_door_for_ever()
+        self._open_doors()
         for _ in range(4):
             await self._pass_time(TIMEOUT + 1)
             await settle(100)
@@ -212,10 +221,6 @@ class ObjectsMachine(WorldMachine):
             address = Address("", kind.__name__, name)
             pending = await self._answer(name, "$pending")
             assert sorted(row[0] for row in pending) == sorted(self.world.alarms.get(address, ()))
-
-    def open_door_for_ever(self) -> None:
-        for door in doors:
-            door.set()
 
     async def _answer(self, name: str, how: str) -> Any:
         future = self.harness.call(KINDS[name], name, how, timeout=TIMEOUT)

@@ -42,6 +42,9 @@ class WorldMachine(RuleBasedStateMachine):
         self.harness = Harness(self.classes, world=self.world, clock=self.clock)
         await self.harness.shard.start(claim())
 
+    async def close_shard(self, harness: Harness) -> None:
+        await harness.shard.close()
+
     def shard_is_gone(self, crashed: Harness | None) -> None:
         """Called before another shard starts; `crashed` will never answer, a zombie may."""
 
@@ -69,7 +72,7 @@ class WorldMachine(RuleBasedStateMachine):
 
     async def _crash(self) -> None:
         self.world.release()
-        await self.harness.shard.close()
+        await self.close_shard(self.harness)
         self.shard_is_gone(self.harness)
         await self.start_shard()
 
