@@ -69,6 +69,8 @@ def _hint(error: DurableError) -> str:
         (SchemaMismatch, "durable-engine migrate", "`durable-engine migrate status` tells what is missing"),
         (HandlerFailed, "--json", "with --json the error holds the traceback of the handler"),
     )
+    if isinstance(error, Unavailable) and error.outcome == "unknown":
+        return ""  # somebody was there
     for kind, said, hint in hints:
         if isinstance(error, kind):
             return "" if said in error.message else hint

@@ -46,7 +46,7 @@ class Operations:
     async def statistics(self, _: dict[str, Any]) -> dict[str, Any]:
         """Everything known of the server; a shard that does not answer in time has None for its counts."""
         supervisor = self._supervisor
-        counts = await asyncio.gather(*(self._counts(keeper) for keeper in supervisor.keepers))
+        counts = await asyncio.gather(*(self._ask(keeper, "statistics") for keeper in supervisor.keepers))
         shards = [
             {**keeper.describe(), "statistics": found} for keeper, found in zip(supervisor.keepers, counts, strict=True)
         ]
@@ -79,16 +79,18 @@ class Operations:
         strikes.unpark(address)
         for keeper in self._supervisor.keepers:
             keeper.tell(Park(strikes.parked))
+        # Whoever hears the answer may call at once: by then the shards must have heard as well.
+        await asyncio.gather(*(self._ask(keeper, "ping") for keeper in self._supervisor.keepers))
         return True
 
     async def stop(self, _: dict[str, Any]) -> None:
         """Stop the server, as SIGTERM does."""
         asyncio.get_running_loop().call_soon(self._supervisor.stop)
 
-    async def _counts(self, keeper: ShardKeeper) -> Any:
+    async def _ask(self, keeper: ShardKeeper, op: str) -> Any:
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                return await keeper.ask("statistics", {})
+                return await keeper.ask(op, {})
         except (TimeoutError, Unavailable):
             return None
 

@@ -25,6 +25,10 @@ PEERS_MAX: Final = 65_536
 """Clients remembered by one process; beyond it the longest known is forgotten (and remembered again when it calls)."""
 RETRY_SECONDS: Final = 0.005
 """A ROUTER cannot say when a slow peer reads again, so its outbox is offered once more after this long."""
+RETRY_SECONDS_MAX: Final = 0.1
+"""The same when none of the slow peers took anything for a while: packing what nobody takes is work, too."""
+_REPLY_BYTES: Final = 48
+"""What the interpreter needs for a reply besides its content."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -37,13 +41,15 @@ _INT_MAX: Final = (1 << 64) - 1
 class ZmqPeer(Peer):
     """A client at the other end of a ROUTER socket."""
 
-    __slots__ = ("_dirty", "identity", "outbox", "waiting")
+    __slots__ = ("_dirty", "identity", "outbox", "waiting", "weight")
 
     def __init__(self, identity: bytes, dirty: list[ZmqPeer]) -> None:
         self.identity = identity
         self.outbox: list[bytes] = []
         self.waiting = False
         """It reads too slowly: its outbox waits for the retry timer and not for the next flush."""
+        self.weight = 0
+        """While it waits: bytes of memory that its outbox takes."""
         self._dirty = dirty
 
     def encode(self, call: Call, version: int, result: Any) -> bytes:
@@ -60,7 +66,9 @@ class ZmqPeer(Peer):
         if call.flags & FLAG_ONE_WAY:
             return
         outbox = self.outbox
-        if not outbox and not self.waiting:
+        if self.waiting:
+            self.weight += len(encoded) + _REPLY_BYTES
+        elif not outbox:
             self._dirty.append(self)
         outbox.append(encoded)
 
@@ -78,6 +86,7 @@ class ReplyHub:
         self._dirty: list[ZmqPeer] = []
         self._waiting: list[ZmqPeer] = []
         self._retry: asyncio.TimerHandle | None = None
+        self._retry_seconds = RETRY_SECONDS
         self._head = (0, 0)
         self.replies_sent = 0
         self.replies_dropped = 0
@@ -117,24 +126,31 @@ class ReplyHub:
             self._peers.pop(peer.identity, None)
             self.replies_dropped += len(outbox) - sent
             del outbox[sent:]
-        self.replies_sent += sent
-        del outbox[:sent]
-        peer.waiting = False
+        if sent:
+            self._retry_seconds = RETRY_SECONDS
+            self.replies_sent += sent
+            peer.weight -= _weight_of(outbox[:sent]) if peer.waiting else 0
+            del outbox[:sent]
         if outbox:
             self._wait(peer)
+        else:
+            peer.waiting = False
 
     def _wait(self, peer: ZmqPeer) -> None:
-        if sum(map(len, peer.outbox)) > OUTBOX_BYTES_MAX:
+        if not peer.waiting:
+            peer.waiting, peer.weight = True, _weight_of(peer.outbox)
+        if peer.weight > OUTBOX_BYTES_MAX:
             self.replies_dropped += len(peer.outbox)
             peer.outbox.clear()
+            peer.waiting = False
             return
-        peer.waiting = True
         self._waiting.append(peer)
         if self._retry is None:
-            self._retry = self._loop.call_later(RETRY_SECONDS, self._offer_again)
+            self._retry = self._loop.call_later(self._retry_seconds, self._offer_again)
 
     def _offer_again(self) -> None:
         self._retry = None
+        self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)  # until somebody reads
         waiting, self._waiting = self._waiting, []
         for peer in waiting:
             self._send(peer)
@@ -142,6 +158,10 @@ class ReplyHub:
     def close(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
+
+
+def _weight_of(replies: list[bytes]) -> int:
+    return sum(map(len, replies)) + _REPLY_BYTES * len(replies)
 
 
 def pack_end(elements: list[bytes], start: int) -> int:

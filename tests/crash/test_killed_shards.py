@@ -123,8 +123,13 @@ def test_objects_that_do_not_import_any_more_are_reported(make_server: MakeServe
 
     os.kill(children_of(server.pid)[0], signal.SIGKILL)
 
-    eventually(lambda: {shard["state"] for shard in server.shards()} == {"failing"}, state=lambda: server.log)
-    assert "RuntimeError: half a deploy" in server.shard(0)["last_error"]
+    def reported() -> bool:
+        return all(
+            shard["state"] == "failing" and "RuntimeError: half a deploy" in shard["last_error"]
+            for shard in server.shards()
+        )
+
+    eventually(reported, state=lambda: server.log)
     assert f'File "{module}", line 1' in server.log
     module.write_text(OBJECTS.read_text())
     server.wait_until_up()

@@ -46,7 +46,7 @@ class WorldMachine(RuleBasedStateMachine):
         await harness.shard.close()
 
     def shard_is_gone(self, crashed: Harness | None) -> None:
-        """Called before another shard starts; `crashed` will never answer, a zombie may."""
+        """Called when the shard goes; `crashed` will never answer, a zombie may."""
 
     @rule(fault=st.sampled_from(["before", "after", "late"]))
     def break_a_commit(self, fault: Any) -> None:
@@ -71,9 +71,9 @@ class WorldMachine(RuleBasedStateMachine):
         self.run(self._crash())
 
     async def _crash(self) -> None:
+        self.shard_is_gone(self.harness)
         self.world.release()
         await self.close_shard(self.harness)
-        self.shard_is_gone(self.harness)
         await self.start_shard()
 
     @rule()
