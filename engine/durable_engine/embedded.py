@@ -119,8 +119,7 @@ class Embedded:
     async def _open(self) -> None:
         settings = self._settings
         await self._control.prepare(shards=1, migrate=settings.migrate)
-        term = await self._control.acquire(Holder.of_this_process("embedded"), takeover=settings.takeover)
-        self._term = term
+        self._term = term = await self._acquire()
         claim = Claim(
             host="shard-0",
             node=node_name(),
@@ -134,9 +133,22 @@ class Embedded:
         try:
             await self._shard.start(claim)
         except BaseException:
+            await self._shard.close()
             await self._control.release(term)
             raise
         self._renewal = self.loop.create_task(self._renew(term))
+
+    async def _acquire(self) -> int:
+        """The lease of the store. Whoever is cancelled while he waits for it must not leave it behind, acquired."""
+        holder = Holder.of_this_process("embedded")
+        acquiring = asyncio.ensure_future(self._control.acquire(holder, takeover=self._settings.takeover))
+        try:
+            return await asyncio.shield(acquiring)
+        except asyncio.CancelledError:
+            await asyncio.wait((acquiring,))
+            if acquiring.exception() is None:
+                await self._control.release(acquiring.result())
+            raise
 
     async def _renew(self, term: int) -> None:
         while True:

@@ -66,6 +66,8 @@ def _remove_stale(path: str, bind: str) -> None:
         except FileNotFoundError:
             return
         except ConnectionRefusedError:
+            if not Path(path).is_socket():
+                raise OSError(errno.EEXIST, f"cannot listen on {bind!r}: the file is there and no socket") from None
             Path(path).unlink(missing_ok=True)
             return
         except OSError as error:

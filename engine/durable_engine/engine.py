@@ -4,6 +4,7 @@ a server.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -100,15 +101,15 @@ class Engine(Administration):
     async def close(self) -> None:
         """Finish what runs, commit it, and let go of everything; `async with` does the same."""
         self._started = True
-        backend = self._backend
+        backend, supervisor, self._supervisor = self._backend, self._supervisor, None
         self._attach(None)
         try:
+            if supervisor is not None:
+                await asyncio.sleep(0)  # what was called in this tick leaves
+                await supervisor.stop()  # its shards answer what they have before they end
+        finally:
             if backend is not None:
                 await backend.aclose()
-        finally:
-            supervisor, self._supervisor = self._supervisor, None
-            if supervisor is not None:
-                await supervisor.stop()
 
     async def __aenter__(self) -> Self:
         return await self.start()

@@ -17,7 +17,7 @@ from durable_engine.asking import Asker
 from durable_engine.pending import Pending, timed_out
 from durable_engine.route import Route
 from durable_shards import wire
-from durable_shards.errors import CallTimeout, error_from_wire
+from durable_shards.errors import CallTimeout, EngineClosed, error_from_wire
 from durable_shards.peers import pack_end
 from durable_shards.transport import DealerTransport
 from durable_storage.errors import DurableError, Unavailable
@@ -160,7 +160,8 @@ class Link:
             self._transport.close(LINGER_SECONDS if self._transport.connected else 0)
             self._transport = None
         for call in (*self.in_flight.values(), *self.unsent.values()):
-            self._fail(call, error)
+            never_sent = call.id in self.unsent and not call.repeated
+            self._fail(call, EngineClosed("the engine was closed; the call was not sent") if never_sent else error)
         self.in_flight.clear()
         self.unsent.clear()
         self.asker.fail_all(error)

@@ -49,6 +49,8 @@ class ReadLease:
 
     def confirmed(self, sent_at: float) -> None:
         """The store confirmed the ownership in answer to something sent at `sent_at`."""
+        if self._closed:
+            return
         self.until = max(self.until, sent_at + LEASE_SECONDS)
         if self._held:
             self._let_go()

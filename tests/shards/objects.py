@@ -246,3 +246,26 @@ class Relay(DurableObject):
             await getattr(self.engine.at(Friendly, back_to), handler_name)()
         except Refused:
             pass
+
+
+class Sleeper(DurableObject):
+    """Has alarms of any name."""
+
+    note: str = ""
+
+    @handler
+    def arm(self, name: str) -> None:
+        self.alarms.schedule(name, after=timedelta(hours=1))
+
+    @handler
+    def rearm_and_poison(self) -> None:
+        self.note = "poison"
+        self.alarms.cancel_all()
+        self.alarms.schedule("second", after=timedelta(hours=2))
+
+    @handler
+    def armed(self) -> list[str]:
+        return [pending.name for pending in self.alarms.pending()]
+
+    def handle_alarm(self, name: str) -> None:
+        self.note = name

@@ -18,9 +18,10 @@ from durable_engine import (
     UnknownHandler,
 )
 from durable_storage.address import Address
+from durable_storage.errors import Fenced
 from durable_storage.memory import MemoryStore
 from tests.shards.harness import Harness, claim, settle
-from tests.shards.objects import GATES, BadStart, Counter, Loaded, LoadedLater, Refused, Waiter
+from tests.shards.objects import GATES, BadStart, Counter, Loaded, LoadedLater, Refused, Sleeper, Waiter
 
 
 async def test_a_reply_leaves_only_after_its_commit() -> None:
@@ -316,3 +317,27 @@ async def test_draining_finishes_what_was_begun_and_takes_nothing_new() -> None:
         GATES["drain"].set()
         await drained
         assert (await begun, await counted) == (11, 1)
+
+
+async def test_a_commit_that_ends_after_the_stop_opens_no_lease() -> None:
+    """A shard that was told to stop answers no read, whatever the store still confirms."""
+    async with Harness([Counter]) as h:
+        await h.call(Counter, "a", "increment")
+        h.world.hold()
+        h.call(Counter, "a", "increment")
+        await settle()
+        h.shard.stop(Fenced())
+        h.world.release()
+        await settle()
+        assert not h.shard.gate.holds_lease()
+
+
+async def test_a_refused_commit_takes_its_alarms_back() -> None:
+    """What the refused turn scheduled or cancelled is as it was before, in memory as in the store."""
+    async with Harness([Sleeper]) as h:
+        await h.call(Sleeper, "a", "arm", ["first"])
+        h.world.refuse(lambda change: change.state is not None and b"poison" in change.state)
+        with pytest.raises(PersistenceFailed):
+            await h.call(Sleeper, "a", "rearm_and_poison")
+        assert [name for name, *_ in await h.call(Sleeper, "a", "$pending")] == ["first"]
+        assert await h.call(Sleeper, "a", "armed") == ["first"]
