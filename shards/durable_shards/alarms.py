@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 import orjson
 
@@ -18,9 +18,6 @@ from durable_shards.errors import DefinitionError, InvalidArguments
 from durable_storage.address import name_problem
 from durable_storage.store import AlarmRow
 from durable_storage.values import ANYTHING, Mismatch
-
-if TYPE_CHECKING:
-    from durable_shards.spec import ClassSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -127,12 +124,25 @@ class ObjectAlarms(Protocol):
         """The armed alarms, soonest first."""
 
 
+class AlarmNames(Protocol):
+    """What a class says of its alarms."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cls(self) -> type[Any]: ...
+    @property
+    def alarms(self) -> Mapping[str, AlarmSpec]: ...
+    @property
+    def handle_alarm(self) -> AlarmSpec | None: ...
+
+
 class AlarmBook:
     """The alarms of one object as one turn sees them. Implements `ObjectAlarms`."""
 
     __slots__ = ("_committed", "_now", "_spec", "cleared", "set")
 
-    def __init__(self, committed: Mapping[str, AlarmRow], now: Callable[[], datetime], spec: ClassSpec) -> None:
+    def __init__(self, committed: Mapping[str, AlarmRow], now: Callable[[], datetime], spec: AlarmNames) -> None:
         self._committed = committed
         self._now = now
         self._spec = spec
