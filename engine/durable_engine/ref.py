@@ -7,13 +7,12 @@ magic. To type checkers a reference *is* the class: its handlers are awaitable m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from durable_engine.pending import Target
 from durable_shards.spec import spec_of
 
 if TYPE_CHECKING:
-    from durable_engine.calling import Calling
     from durable_shards.spec import ClassSpec
 
 Decode = Callable[[Any], Any]
@@ -32,12 +31,18 @@ class ClassUse:
         self.reference = _reference_class(self)
 
 
+class Submitter(Protocol):
+    """What a reference needs of its engine: the way calls leave, of which there are several."""
+
+    _submit: Callable[..., Any]
+
+
 class Reference:
     """The base of all generated reference classes. Handlers never begin with an underscore, so nothing collides."""
 
     __slots__ = ("_engine", "_target", "_timeout")
 
-    def __init__(self, engine: Calling, target: Target, timeout: float | None) -> None:
+    def __init__(self, engine: Submitter, target: Target, timeout: float | None) -> None:
         self._engine = engine
         self._target = target
         self._timeout = timeout

@@ -159,7 +159,7 @@ class Supervisor:
     # Starting.
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Importing runs the user's code, which may take for ever: what it returns, or None when told to stop first."""
+        """What `work` returns, or None when told to stop first: the import of the user's code may take for ever."""
         working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -228,19 +228,13 @@ class Supervisor:
         )
 
     async def _until_all_serve(self) -> None:
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        outcomes = asyncio.gather(*(keeper.first_outcome for keeper in self.keepers))
-        try:
-            await asyncio.wait((stopping, outcomes), return_when=asyncio.FIRST_COMPLETED)
-            if not outcomes.done():
-                return
-            for failed in outcomes.result():
-                if failed is not None and failed.error.get("type") != "DataLossDetected":
-                    self._failure = _startup_error(failed)
-                    raise self._failure
-        finally:
-            stopping.cancel()
-            outcomes.cancel()
+        first = [keeper.first_outcome for keeper in self.keepers]
+        if await self._unless_stopped(asyncio.wait(first)) is None:
+            return
+        for failed in (outcome.result() for outcome in first):
+            if failed is not None and failed.error.get("type") != "DataLossDetected":
+                self._failure = _startup_error(failed)
+                raise self._failure
 
     # What happens.
 

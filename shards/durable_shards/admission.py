@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from durable_shards import system
 from durable_shards.directory import ClassTable, Directory
 from durable_shards.errors import (
@@ -51,9 +53,10 @@ class Admission:
     def _refuse_parked(self, call: Call) -> None:
         address = str(Address(call.prefix, call.object_type, call.object_id))
         if address in self.parked:
+            tenant = ["--prefix", call.prefix] if call.prefix else []
+            command = shlex.join(["durable-engine", "objects", "unpark", *tenant, call.object_type, call.object_id])
             raise ObjectParked(
-                f"{address} killed its shard too often and is parked; nothing was run. Mend its class, then "
-                f"`durable-engine objects unpark {call.object_type} {call.object_id}`"
+                f"{address} killed its shard too often and is parked; nothing was run. Mend its class, then `{command}`"
             )
 
 

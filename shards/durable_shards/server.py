@@ -83,6 +83,8 @@ class ShardServer:
         self._routes: RoutingTable | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_scheduled = False
+        self._unflushed = 0
+        """Calls taken in since the last flush."""
         self._malformed_messages = 0
         self._malformed_calls = 0
         self._requests = 0
@@ -100,6 +102,7 @@ class ShardServer:
 
     def flush(self) -> None:
         """Send the replies that were released."""
+        self._unflushed = 0
         self._hub.flush(self._shard.epoch, self._shard.seq)
 
     def flush_soon(self) -> None:
@@ -141,7 +144,7 @@ class ShardServer:
             self._transport.hold()
             self._loop.call_soon(self._work_on, peer, calls, CALLS_PER_TICK)
         if calls:
-            self._shard.receive(peer, calls[:CALLS_PER_TICK])
+            self._work_on_portion(peer, calls[:CALLS_PER_TICK])
 
     def _work_on(self, peer: ZmqPeer, calls: list[Call], start: int) -> None:
         """The next portion of a large message."""
@@ -150,8 +153,14 @@ class ShardServer:
             self._loop.call_soon(self._work_on, peer, calls, end)
         else:
             self._transport.go_on()
-        self._shard.receive(peer, calls[start:end])
+        self._work_on_portion(peer, calls[start:end])
         self.flush()
+
+    def _work_on_portion(self, peer: ZmqPeer, calls: list[Call]) -> None:
+        self._shard.receive(peer, calls)
+        self._unflushed += len(calls)
+        if self._unflushed >= CALLS_PER_TICK:  # many small messages may be read in one go
+            self.flush()
 
     def _answer_broken(self, peer: ZmqPeer, broken: list[BrokenCall]) -> None:
         for call in broken:

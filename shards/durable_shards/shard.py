@@ -30,7 +30,7 @@ from durable_shards.shard_settings import ShardSettings
 from durable_shards.spec import ClassSpec
 from durable_shards.statistics import ShardStatistics
 from durable_shards.turn import Turns
-from durable_shards.wire import Call, Peer
+from durable_shards.wire import FLAG_ONE_WAY, Call, Peer
 from durable_storage.errors import DurableError, Fenced
 from durable_storage.store import Claim, ResultRow, Store
 from durable_storage.writer import Writer
@@ -203,8 +203,12 @@ class Shard:
             self.run(act, call)
 
     def _check_health(self, call: Call) -> None:
-        """Raises NotOwner, Overloaded. A shard that drains still serves the chains that its own turns wait for."""
-        if self.stopped is not None or (self.draining and not call.chain):
+        """Raises NotOwner, Overloaded.
+
+        A shard that drains still serves the chains that its own turns wait for, and one-way calls: nobody would
+        send those again.
+        """
+        if self.stopped is not None or (self.draining and not call.chain and not call.flags & FLAG_ONE_WAY):
             raise NotOwner("this shard is shutting down; nothing was run")
         waiting = self.gate.waiting + self.loader.waiting()
         if waiting >= self.settings.gated_max:

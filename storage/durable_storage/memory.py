@@ -140,6 +140,8 @@ class MemoryWorld:
         for change in changes:
             if self._refuses is not None and self._refuses(change):
                 raise Refused(refusal("refused on order of a test"))
+            if len({result.key for result in change.results}) < len(change.results):
+                raise Refused(KeyExists(change.results[0].key))
             for result in change.results:
                 stored = self.results.get((change.address, result.key))
                 if stored is not None and stored.expires_at > now:

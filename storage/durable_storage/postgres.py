@@ -187,6 +187,8 @@ class PostgresStore:
     async def _was_applied_after(self, error: Exception, changes: Sequence[Change]) -> bool:
         """What an error leaves to be done: True: nothing; False: try again. Raises Refused, Fenced."""
         match judge(error):
+            case Verdict.REFUSED if _repeats_a_key(changes):
+                raise Refused(KeyExists(str(error))) from error
             case Verdict.REFUSED:
                 raise Refused(refusal(error)) from error
             case Verdict.HOPELESS:
@@ -262,6 +264,12 @@ class PostgresStore:
 
     def _opened_reads(self) -> PostgresReads:
         return self._reads or _closed()
+
+
+def _repeats_a_key(changes: Sequence[Change]) -> bool:
+    # To PostgreSQL that is a row touched twice; a larger unit is halved until one change stands alone.
+    results = changes[0].results
+    return len(changes) == 1 and len({row.key for row in results}) < len(results)
 
 
 def _closed() -> NoReturn:

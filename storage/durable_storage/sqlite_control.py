@@ -11,10 +11,11 @@ from typing import Any
 
 import apsw
 
+from durable_storage import sqlite_file
 from durable_storage.lease import LEASE_SECONDS, Holder, Incumbent, must_wait_for_lease, term_over
 from durable_storage.migrations import Applied, Step, plan
 from durable_storage.sqlite_errors import explained, explanation
-from durable_storage.sqlite_file import ShardFile, connect
+from durable_storage.sqlite_file import ShardFile
 from durable_storage.sqlite_layout import Layout
 
 _TABLE = """
@@ -31,15 +32,16 @@ CREATE TABLE IF NOT EXISTS durable_controller (
 """
 
 
-def term_on_record(control: Path) -> int:
-    """The term in force, 0 where nobody ever ruled."""
+@contextmanager
+def term_in_force(control: Path) -> Iterator[int]:
+    """The term, 0 where nobody ever ruled. During the block it cannot end, nor can the files be laid out anew."""
     if not control.exists():
-        return 0
-    with closing(connect(control, readonly=True)) as connection:
-        if not connection.table_exists("main", "durable_controller"):
-            return 0
-        row: Any = connection.execute("SELECT term FROM durable_controller").fetchone()
-    return int(row[0]) if row else 0
+        yield 0
+        return
+    with closing(apsw.Connection(str(control), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+        connection.set_busy_timeout(int(sqlite_file.BUSY_SECONDS * 1000))
+        connection.execute("BEGIN IMMEDIATE")
+        yield _term(connection) if connection.table_exists("main", "durable_controller") else 0
 
 
 class SqliteControl:

@@ -116,14 +116,19 @@ class ShardFile:
         """How far the files of the shard's other tenants were at the last write to this one."""
         return dict(self._fetch("read_siblings"))
 
-    def claim(self, claim: Claim, owned: Ownership, sibling: Sibling | None, now: int) -> None:
+    def claim(
+        self, claim: Claim, owned: Ownership, sibling: Sibling | None, now: int, *, only_if_ours: bool = False
+    ) -> None:
         """Put the claimant in the place of whoever owned the file, and forget what it knew of other files.
 
         The file's count becomes `owned.seq`, or stays where it is beyond: the owner before may have just committed.
+        With `only_if_ours` raises Fenced when the claimant does not own the file already.
         """
         incarnation, epoch, seq = owned
         with self.transaction():
             host = self.host()
+            if only_if_ours and (host is None or host.incarnation != incarnation.bytes):
+                raise Fenced
             self.seq = max(seq, host.seq) if host else seq
             row = (claim.host, claim.node, claim.pid, claim.address, incarnation.bytes, epoch, self.seq, now)
             self._run(SQL["claim_host"], row)
@@ -141,6 +146,15 @@ class ShardFile:
         """Nobody can take the file over during the block; raises Fenced when it has another owner already."""
         with self.transaction():
             self._advance(claim, owned, self.seq, now)
+            yield
+
+    @contextmanager
+    def held(self, owned: Ownership) -> Iterator[None]:
+        """As `confirmed`, but writes nothing and so waits for no fsync."""
+        with self.transaction():
+            host = self.host()
+            if host is None or host.incarnation != owned.incarnation.bytes:
+                raise Fenced
             yield
 
     def checkpoint(self) -> None:

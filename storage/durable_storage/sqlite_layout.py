@@ -27,12 +27,13 @@ import apsw
 
 from durable_storage import sqlite_schema
 from durable_storage.address import partition_of, partitions_of_shard
-from durable_storage.errors import SchemaMismatch
+from durable_storage.errors import DataLossDetected, SchemaMismatch
 from durable_storage.migrations import Applied, Step
 from durable_storage.sqlite_file import SQL, HostRow, ShardFile, connect
 
 _NAME_BYTES_MAX: Final = 255
-_GENERATION: Final = re.compile(r"g\d{6}")
+_GENERATION: Final = re.compile(r"g(\d{6})")
+_SHARD: Final = re.compile(r"shard-\d{3,}\.sqlite3")
 
 
 class Generation(NamedTuple):
@@ -58,7 +59,7 @@ class Layout:
     def current(self) -> Generation | None:
         """The generation in force, None where no store was prepared yet."""
         try:
-            text = self._current.read_text()
+            text = self._current.read_text(errors="replace")
         except FileNotFoundError:
             return None
         try:
@@ -80,13 +81,25 @@ class Layout:
         directory = self.root / generation.name / "tenants"
         if not directory.is_dir():
             return [""]
-        return ["", *sorted(unquote(path.name) for path in directory.iterdir())]
+        # What a file manager or a backup put there is no tenant.
+        names = (path.name for path in directory.iterdir() if path.is_dir())
+        return ["", *sorted(unquote(name) for name in names if name == _encoded(unquote(name)))]
 
     def files(self, generation: Generation) -> Iterator[tuple[str, Path]]:
-        """(prefix, file) of all that exist."""
-        for prefix in self.tenants(generation):
-            for path in sorted(self._tenant_directory(generation, prefix).glob("shard-*.sqlite3")):
+        """(prefix, file) of all that exist.
+
+        Tenants are looked for when all files without a prefix were worked on: whoever fenced those off meets every
+        tenant there is, because an owner begins one only while it owns the file without a prefix.
+        """
+        for path in self._files_of(generation, ""):
+            yield "", path
+        for prefix in self.tenants(generation)[1:]:
+            for path in self._files_of(generation, prefix):
                 yield prefix, path
+
+    def _files_of(self, generation: Generation, prefix: str) -> list[Path]:
+        directory = self._tenant_directory(generation, prefix)
+        return sorted(path for path in directory.glob("shard-*.sqlite3") if _SHARD.fullmatch(path.name))
 
     def create_file(self, generation: Generation, prefix: str, shard: int) -> Path:
         """Make an empty file with the current schema, complete when it appears under its name."""
@@ -122,7 +135,18 @@ class Layout:
     def create(self, shards: int) -> Generation:
         """A new store."""
         self.root.mkdir(parents=True, exist_ok=True)
+        self._refuse_to_bury()
         return self._build(Generation(1, shards), None)
+
+    def _refuse_to_bury(self) -> None:
+        # Without CURRENT only what an interrupted `create` left may be removed, and that never had an owner.
+        for directory in sorted(path for path in self.root.iterdir() if _GENERATION.fullmatch(path.name)):
+            found = Generation(int(directory.name[1:]), len(self._files_of(Generation(int(directory.name[1:]), 0), "")))
+            if any(_host(path) for _, path in self.files(found)):
+                raise DataLossDetected(
+                    f"{self._current} is gone, but {directory} holds a store: nothing is created in its place. "
+                    f"Restore the file from a backup; for that directory it reads {_content(found)}"
+                )
 
     def resplit(self, old: Generation, shards: int) -> Generation:
         """The same rows in another number of files. The owners of the old files are fenced first."""
@@ -130,7 +154,29 @@ class Layout:
         for _, path in self.files(old):
             with closing(ShardFile(path)) as file:
                 file.fence_off()
+        for shard in range(old.shards):
+            self._check_whole(old, shard)
         return self._build(Generation(old.number + 1, shards), old)
+
+    def _check_whole(self, generation: Generation, shard: int) -> None:
+        # The new files begin with no knowledge of each other: what is missing now would never be noticed again.
+        reached: dict[str, int] = {}
+        known = {"": 0}
+        for prefix in self.tenants(generation):
+            path = self.file(generation, prefix, shard)
+            if path.exists():
+                with closing(ShardFile(path)) as file:
+                    host = file.host()
+                    reached[prefix] = host.seq if host else 0
+                    for sibling, seq in file.siblings().items():
+                        known[sibling] = max(seq, known.get(sibling, 0))
+        for prefix, seq in known.items():
+            if reached.get(prefix, -1) < seq:
+                raise DataLossDetected(
+                    f"{self.file(generation, prefix, shard)} is gone or old (another file knows of commit {seq}): the "
+                    f"store stays as it is. Restore the file from a backup, or start with {generation.shards} shards "
+                    "and --accept-data-loss"
+                )
 
     def _build(self, new: Generation, old: Generation | None) -> Generation:
         directory = self.root / new.name
@@ -149,8 +195,7 @@ class Layout:
         # Clients remember (epoch, seq) by shard number, so both may only grow, whoever inherits the number.
         epoch = seq = 0
         for _, path in self.files(generation):
-            with closing(ShardFile(path)) as file:
-                row = file.host()
+            row = _host(path)
             if row is not None:
                 epoch, seq = max(epoch, row.epoch), max(seq, row.seq)
         return HostRow("", "", 0, uuid4().bytes, epoch, seq)
@@ -163,7 +208,7 @@ class Layout:
 
         with closing(apsw.Connection(str(path))) as connection:
             connection.create_scalar_function("durable_partition", partition, 2, deterministic=True)
-            for source in sorted(self._tenant_directory(old, prefix).glob("shard-*.sqlite3")):
+            for source in self._files_of(old, prefix):
                 connection.execute("ATTACH ? AS source", (str(source),))
                 with connection:
                     for statement in ("copy_objects", "copy_alarms", "copy_results"):
@@ -174,9 +219,8 @@ class Layout:
         _sync(path)
 
     def _switch(self, generation: Generation) -> None:
-        content = json.dumps({"generation": generation.number, "shards": generation.shards})
         replacement = self._current.with_suffix(".new")
-        replacement.write_text(content + "\n")
+        replacement.write_text(_content(generation) + "\n")
         _sync(replacement)
         replacement.replace(self._current)
         _sync(self.root)
@@ -188,9 +232,22 @@ class Layout:
                 shutil.rmtree(path)
 
 
-def _directory_name(prefix: str) -> str:
+def _content(generation: Generation) -> str:
+    return json.dumps({"generation": generation.number, "shards": generation.shards})
+
+
+def _host(path: Path) -> HostRow | None:
+    with closing(ShardFile(path)) as file:
+        return file.host()
+
+
+def _encoded(prefix: str) -> str:
     # quote() leaves dots alone, and a tenant called ".." must not leave the store.
-    name = quote(prefix, safe="").replace(".", "%2E")
+    return quote(prefix, safe="").replace(".", "%2E")
+
+
+def _directory_name(prefix: str) -> str:
+    name = _encoded(prefix)
     if len(name) > _NAME_BYTES_MAX:
         raise SchemaMismatch(
             f"prefix {prefix!r} makes a directory name of {len(name)} bytes, percent-encoded: "

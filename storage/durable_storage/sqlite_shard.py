@@ -25,7 +25,7 @@ from durable_storage.errors import (
     StoreUnavailable,
 )
 from durable_storage.ownership import NOBODY, Ownership, data_loss, fenced, fenced_by_term
-from durable_storage.sqlite_control import term_on_record
+from durable_storage.sqlite_control import term_in_force
 from durable_storage.sqlite_errors import is_full
 from durable_storage.sqlite_file import HostRow, ShardFile, Sibling, connect, microseconds
 from durable_storage.sqlite_layout import Generation, Layout
@@ -50,6 +50,17 @@ class SqliteShard:
 
     def open(self) -> Generation:
         """Become the owner of all files of the shard."""
+        try:
+            with term_in_force(self._layout.control) as term:
+                self._generation = self._inspect(term)
+                self._take(self._open_files())
+            self._take_tenants()
+        except BaseException:
+            self.close()
+            raise
+        return self._generation
+
+    def _inspect(self, term: int) -> Generation:
         claim = self._claim
         generation = self._layout.current()
         if generation is None:
@@ -61,14 +72,8 @@ class SqliteShard:
                 f"{self._layout.root} is laid out for {generation.shards} shards, not {claim.shards}: "
                 "it is re-split when a supervisor starts with that number"
             )
-        if claim.term is not None and claim.term != term_on_record(self._layout.control):
+        if claim.term is not None and claim.term != term:
             raise fenced_by_term(claim)
-        self._generation = generation
-        try:
-            self._take(self._open_files())
-        except BaseException:
-            self.close()
-            raise
         return generation
 
     def _open_files(self) -> dict[str, HostRow | None]:
@@ -99,9 +104,16 @@ class SqliteShard:
         self.owned = Ownership(uuid4(), epoch, max(seq, floor))
         # The file without a prefix first: once it is ours, nobody else can begin another tenant.
         self._take_file("", None)
+
+    def _take_tenants(self) -> None:
         self._open_files()
-        for prefix in list(self._files)[1:]:
-            self._take_file(prefix, self._last_sibling())
+        try:
+            for prefix in list(self._files)[1:]:
+                # While it is still ours: whoever took over meanwhile must not lose a tenant to us.
+                with self._files[""].held(self.owned):
+                    self._take_file(prefix, self._last_sibling())
+        except Fenced:
+            raise fenced(self._claim) from None
 
     def _take_file(self, prefix: str, sibling: Sibling | None) -> None:
         file = self._files[prefix]
@@ -198,8 +210,13 @@ class SqliteShard:
             raise fenced(self._claim)
         file.checkpoint()
         was_applied = host.seq > self.owned.seq
-        self.owned = Ownership(self.owned.incarnation, self.owned.epoch + 1, max(host.seq, self.owned.seq))
-        file.claim(self._claim, self.owned, None, microseconds(self._now()))
+        owned = Ownership(self.owned.incarnation, self.owned.epoch + 1, max(host.seq, self.owned.seq))
+        try:
+            file.claim(self._claim, owned, None, microseconds(self._now()), only_if_ours=True)
+        except Fenced:
+            raise fenced(self._claim) from None
+        # Only now: if the claim fails, the next attempt has to find again that the commit took place.
+        self.owned = owned
         self._files[prefix] = file
         if was_applied:
             self._last_prefix = prefix

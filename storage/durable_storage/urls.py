@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from durable_storage.errors import DurableError
 from durable_storage.lease import Control
@@ -35,7 +35,7 @@ def kind_of(url: str) -> Kind:
     """Which implementation a URL asks for. Raises StoreUrlError."""
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise StoreUrlError(f"{url!r} is no store URL: write {EXAMPLES}")
+        raise StoreUrlError(f"{without_password(url)!r} is no store URL: write {EXAMPLES}")
     match scheme:
         case "postgresql" | "postgres":
             _check_port(url)
@@ -50,8 +50,12 @@ def kind_of(url: str) -> Kind:
 def _check_port(url: str) -> None:
     try:
         urlsplit(url).port  # noqa: B018 - it is parsed by being asked for
-    except ValueError as error:
-        raise StoreUrlError(f"{without_password(url)!r}: {error}") from None
+    except ValueError:
+        # What the parser says may quote a piece of a password: one with a slash in it ends up in the port's place.
+        raise StoreUrlError(
+            f"{without_password(url)!r} has no valid host and port: percent-encode what is special in a user's name "
+            "or password"
+        ) from None
 
 
 def open_store(url: str) -> Store:
@@ -94,14 +98,19 @@ def directory_of(url: str) -> Path:
     if not rest.startswith("/"):
         raise StoreUrlError(f"{url!r} lacks a slash: write sqlite:///{rest or 'directory'} or sqlite:////absolute/path")
     path = unquote(rest[1:])
-    if not path or "?" in path:
+    if not path or "?" in path or "\0" in path:
         raise StoreUrlError(f"{url!r} names no directory: write sqlite:///directory (it takes no options)")
     return Path(path)
 
 
 def without_password(url: str) -> str:
     """The URL as it may be shown and logged."""
-    parts = urlsplit(url)
+    if url.startswith(("sqlite:", "memory:")):
+        return url
+    parts = _taken_apart(url)
+    if parts is None:  # Then a password may stand anywhere before the last @, and behind a question mark.
+        end = url.rpartition("@")[2].rpartition("://")[2].partition("?")[0]
+        return f"{url.partition(':')[0]}://{'...@' if '@' in url else ''}{end}"
     if parts.password is not None:
         user, _, host = parts.netloc.rpartition("@")
         url = url.replace(parts.netloc, f"{user.partition(':')[0]}@{host}", 1)
@@ -109,6 +118,16 @@ def without_password(url: str) -> str:
         options = [(name, value) for name, value in parse_qsl(parts.query) if not name.endswith("password")]
         url = url.replace(parts.query, urlencode(options), 1)
     return url
+
+
+def _taken_apart(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    is_odd = "@" in url and "@" not in parts.netloc and ("@" not in parts.query or "=" not in parts.query)
+    return None if is_odd else parts
 
 
 def _world(url: str) -> MemoryWorld:

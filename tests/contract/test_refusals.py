@@ -50,6 +50,39 @@ async def test_a_key_that_exists_refuses_its_change(rig: Rig) -> None:
     assert await store.load_results(keys) == [result("key", b"first"), None, result("key", b"of b")]
 
 
+async def test_a_key_twice_in_one_change_refuses_that_change(rig: Rig) -> None:
+    """To PostgreSQL it is a row touched twice, which must not be told as a refused state."""
+    store = await rig.open()
+    batch = [
+        change("a", b"1", results=[result("key", b"first"), result("key", b"second")]),
+        change("b", rig.poison),
+        change(address("c", prefix=""), b"1", results=[result("key")]),
+    ]
+    refused = await store.commit(batch)
+    assert {index: type(error) for index, error in refused.items()} == {0: KeyExists, 1: PersistenceFailed}
+    assert await store.list_ids("", "Counter", None, 10) == ["c"]
+    assert await store.load_results([(address("a"), "key")]) == [None]
+
+
+async def test_refusals_of_several_tenants_are_told_apart(rig: Rig) -> None:
+    """Poison and used keys in each of them, and one tenant that does not get in the way of another."""
+    await rig.add_tenant("acme")
+    store = await rig.open()
+    tenants = ["", "acme"]
+    await store.commit([change(address("k", prefix=each), b"1", results=[result("key")]) for each in tenants])
+    batch = []
+    for number in range(20):
+        at = address(str(number), prefix=tenants[number % 2])
+        batch.append(change(at, rig.poison if number in {3, 4} else b"1", results=[result(f"of {number}")]))
+    batch += [change(address("k", prefix=each), b"2", 2, results=[result("key")]) for each in tenants]
+    refused = await store.commit(batch)
+    kinds = {3: PersistenceFailed, 4: PersistenceFailed, 20: KeyExists, 21: KeyExists}
+    assert {index: type(error) for index, error in refused.items()} == kinds
+    for prefix in tenants:
+        assert len(await store.list_ids(prefix, "Counter", None, 100)) == 10
+    assert (await rig.open()).seq == store.seq
+
+
 async def test_the_store_goes_on_after_refusals(rig: Rig) -> None:
     """Its count matches the database's."""
     store = await rig.open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,20 @@ def test_objects_that_end_the_interpreter_do_not_start(make_server: MakeServer, 
 
     assert "the objects cannot be imported" in server.launch()["error"]["message"]
     assert server.wait() == 1
+
+
+def test_an_import_that_never_ends_can_be_stopped(make_server: MakeServer, tmp_path: Path) -> None:
+    """By SIGTERM, as a server that runs; nothing was started, so there is nothing to drain."""
+    module = tmp_path / "endless.py"
+    module.write_text("import os, time\nopen(__file__ + '.begun', 'w').close()\ntime.sleep(600)\n")
+    server = make_server(objects=(str(module),))
+    with ThreadPoolExecutor() as threads:
+        launching = threads.submit(server.launch)
+        eventually((tmp_path / "endless.py.begun").exists)
+
+        assert server.stop() == 0
+
+        assert launching.result(20) == {}
 
 
 def test_modules_that_are_not_there_are_named(make_server: MakeServer) -> None:

@@ -117,6 +117,19 @@ def test_a_parked_object_is_served_again_when_unparked(make_server: MakeServer) 
         assert client.request("unpark", {"address": "Bomb/b"}) is False
 
 
+def test_a_parked_object_is_found_by_its_class_id_and_tenant(make_server: MakeServer) -> None:
+    """Whatever characters they are of; it can be called at once."""
+    server = make_server(shards=1, strikes_max=1).start()
+    with server.client(timeout=20, prefix="eu:1/2%") as client:
+        explode(client, "b/c:d", "leave", 1)
+        eventually(lambda: client.statistics().parked == ("eu%3A1%2F2%25:Bomb/b/c:d",), state=lambda: server.log)
+
+        assert client.unpark("Bomb", "b/c:d") is True
+
+        assert client.call_by_name("Bomb", "b/c:d", "defuse", [], {}) is True
+        assert client.unpark("Bomb", "b/c:d") is False
+
+
 def test_a_crash_in_c_code_leaves_its_stack(make_server: MakeServer) -> None:
     """A segmentation fault is a strike, and the log shows the handler."""
     server = make_server(shards=1).start()

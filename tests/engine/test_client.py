@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -94,6 +94,29 @@ def test_a_closed_client_says_so(server: Server) -> None:
     assert threading.active_count() == threads
     with pytest.raises(EngineClosed, match="make another"):
         client.call(Counter.get, "a")
+
+
+def test_whatever_is_under_way_ends_when_another_thread_closes_the_client(server: Server) -> None:
+    """Calls as well as questions that take several steps; two threads may close at once."""
+
+    def work(use: Callable[[], object], started: threading.Semaphore) -> None:
+        while True:
+            use()
+            started.release()
+
+    def close_under_way(client: Client) -> None:
+        started = threading.Semaphore(0)
+        uses = [client.shards, client.statistics, lambda: client.objects(Counter), client.at(Counter, "closing").get]
+        with ThreadPoolExecutor(len(uses) + 2) as pool:
+            working = [pool.submit(work, use, started) for use in uses]
+            for _ in range(40):
+                assert started.acquire(timeout=20)
+            for closing in [pool.submit(client.close) for _ in range(2)]:
+                closing.result(20)
+            assert all(isinstance(each.exception(20), EngineClosed) for each in working)
+
+    for _ in range(8):
+        close_under_way(Client(server.endpoint))
 
 
 def test_nobody_there_leaves_nothing_behind() -> None:

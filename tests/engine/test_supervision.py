@@ -207,6 +207,16 @@ def test_a_socket_file_of_a_dead_server_is_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """A mistyped address must not cost anybody a file."""
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary")
+
+    with pytest.raises(OSError, match="no socket"):
+        endpoints.prepare_bind(f"ipc://{path}")
+    assert path.read_text() == "dear diary"
+
+
 def test_a_socket_file_of_a_living_server_is_respected(tmp_path: Path) -> None:
     """Somebody listens: that is an error, and the file stays."""
     path = tmp_path / "engine.sock"

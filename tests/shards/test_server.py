@@ -15,7 +15,7 @@ import zmq.asyncio
 
 from durable_shards import wire
 from durable_shards.peers import OUTBOX_BYTES_MAX
-from durable_shards.server import ShardServer
+from durable_shards.server import CALLS_PER_TICK, ShardServer
 from durable_shards.wire import FLAG_ONE_WAY, RoutingTable, ShardRoute
 from durable_storage.errors import TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, MESSAGE_BYTES_MAX, RESULT_BYTES_MAX
@@ -200,6 +200,44 @@ async def test_a_client_that_does_not_read_is_bounded_and_disturbs_nobody(tmp_pa
             while not served.server.statistics().replies_dropped:
                 await slow.send(calls([1, "C", "a", "echo", [big]]))
                 await asyncio.sleep(0)
+
+
+async def test_a_large_message_is_worked_on_in_portions_and_nothing_is_read_ahead(tmp_path: Path) -> None:
+    """In its order; what comes meanwhile waits in the socket, where every client gets its turn."""
+    async with Served(tmp_path) as served:
+        portions: list[tuple[int, int]] = []
+        receive = served.shard.receive
+
+        def note(peer: Any, some: list[Any]) -> None:
+            portions.append((len(some), served.server.statistics().transport.messages_received))
+            receive(peer, some)
+
+        served.shard.receive = note  # type: ignore[method-assign]
+        count = 3 * CALLS_PER_TICK + 1
+        for start in (0, count):
+            await served.raw.send(calls(*([n, "C", "a", "echo", [n]] for n in range(start, start + count))))
+        await served.shard.until(2 * count)
+
+        assert served.shard.handlers == list(range(2 * count))
+        full = [CALLS_PER_TICK] * 3
+        assert portions == [(size, message) for message in (1, 2) for size in [*full, 1]]
+
+
+async def test_replies_that_wait_for_a_slow_client_all_arrive_when_it_reads(tmp_path: Path) -> None:
+    """In their order, none twice, however often they were offered in vain."""
+    async with Served(tmp_path) as served:
+        slow = served.client()
+        slow.rcvhwm = 1
+        big = b"x" * 100_000
+        for n in range(200):
+            await slow.send(calls([n, "C", "a", "echo", [big]]))
+        await served.shard.until(200)
+        answered: list[int] = []
+        while len(answered) < 200:
+            message = await asyncio.wait_for(slow.recv(), WAIT_SECONDS)
+            answered += [reply.id for reply in wire.unpack(message).replies]
+        assert answered == list(range(200))
+        assert served.server.statistics().replies_dropped == 0
 
 
 async def test_replies_to_a_client_that_left_are_counted(tmp_path: Path) -> None:

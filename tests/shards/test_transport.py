@@ -266,6 +266,15 @@ async def test_a_failing_callback_does_not_stop_the_socket(
     pair.close()
 
 
+async def test_silent_peers_are_the_kernel_s_business(tmp_path: Path) -> None:
+    """ZeroMQ's own heartbeats abort the process on a broken connection with unread input (libzmq 4.3.5, #4841)."""
+    pair = Pair(f"ipc://{tmp_path}/socket")
+    for end in (pair.router, pair.dealer):
+        options = [end._socket.get(option) for option in (zmq.HEARTBEAT_IVL, zmq.TCP_KEEPALIVE, zmq.TCP_MAXRT)]
+        assert options == [0, 1, 10_000]
+    pair.close()
+
+
 async def test_an_address_in_use_says_what_to_do(tmp_path: Path) -> None:
     """OSError with the address and the way out."""
     loop = asyncio.get_running_loop()

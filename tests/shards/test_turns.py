@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from durable_engine import (
     UnknownClass,
     UnknownHandler,
 )
+from durable_shards.wire import FLAG_ONE_WAY
 from durable_storage.address import Address
 from durable_storage.errors import Fenced
 from durable_storage.memory import MemoryStore
@@ -314,9 +316,11 @@ async def test_draining_finishes_what_was_begun_and_takes_nothing_new() -> None:
         with pytest.raises(Exception, match="shutting down"):
             await h.call(Counter, "c", "increment")
         assert not drained.done()
+        h.call(Counter, "c", "increment", flags=FLAG_ONE_WAY)  # nobody would send it again
         GATES["drain"].set()
         await drained
         assert (await begun, await counted) == (11, 1)
+        assert json.loads(h.world.objects[Address("", "Counter", "c")].state)["count"] == 2
 
 
 async def test_a_commit_that_ends_after_the_stop_opens_no_lease() -> None:

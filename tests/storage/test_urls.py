@@ -38,6 +38,7 @@ def test_a_url_names_its_implementation(url: str, kind: type) -> None:
         ("sqlite://data", "sqlite:///data"),
         ("sqlite:///", "names no directory"),
         ("sqlite:///data?mode=ro", "takes no options"),
+        ("sqlite:///da%00ta", "names no directory"),
         ("postgresql://localhost:port/shop", "port"),
     ],
 )
@@ -61,13 +62,28 @@ def test_three_slashes_are_relative_and_four_absolute() -> None:
         ("postgresql://me:secret@host:1/db?a=b", "postgresql://me@host:1/db?a=b"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
         ("postgresql:///db?user=me&password=secret&host=/tmp", "postgresql:///db?user=me&host=%2Ftmp"),
+        ("postgresql://me:pa/ss@host/db", "postgresql://...@host/db"),
+        ("postgresql://me:12/ss@host/db", "postgresql://...@host/db"),
+        ("postgresql://me:pa[ss@host/db", "postgresql://...@host/db"),
+        ("postgresql://me:pa#ss@host/db?password=secret", "postgresql://...@host/db"),
+        ("postgresql://host:port/db?password=secret", "postgresql://host:port/db"),
+        ("postgresql://host:5432/db?user=me@site", "postgresql://host:5432/db?user=me@site"),
         ("sqlite:////var/data", "sqlite:////var/data"),
+        ("sqlite:///me:you@home", "sqlite:///me:you@home"),
         ("memory://", "memory://"),
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
     """Wherever they stand."""
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:se/t@host/db", "postgresql://me:se[t@host/db", "pg:/me:se@host"])
+def test_a_wrong_url_is_told_without_its_password(url: str) -> None:
+    """Nor any piece of it, such as what stands where a port should."""
+    with pytest.raises(StoreUrlError) as raised:
+        open_store(url)
+    assert "se" not in str(raised.value).partition("@host")[0].replace("postgresql", "")
 
 
 async def test_a_named_memory_store_is_shared_within_the_process() -> None:

@@ -39,22 +39,32 @@ UPDATE {home}.durable_hosts SET confirmed_at = now() WHERE host = $1 AND incarna
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND application_name = $2;
 
 -- load --
--- Objects and their alarms as of one moment: a row per object that has a state, and a row per alarm.
+-- Objects and their alarms as of one moment: a row per object that has a state, and a row per alarm. OFFSET 0 makes
+-- each a lookup by key: joined freely, a plan made while a table was nearly empty reads all of it from then on.
 WITH wanted AS (
     SELECT * FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (object_type, object_id, place)
 )
 SELECT place, state, version, NULL AS alarm_name, NULL::timestamptz AS scheduled_at, NULL AS payload, 0 AS attempts
-FROM wanted JOIN {schema}.durable_objects USING (object_type, object_id)
+FROM wanted CROSS JOIN LATERAL (
+    SELECT state, version FROM {schema}.durable_objects AS stored
+    WHERE stored.object_type = wanted.object_type AND stored.object_id = wanted.object_id OFFSET 0
+) AS object
 UNION ALL
 SELECT place, NULL, 0, alarm_name, scheduled_at, payload, attempts
-FROM wanted JOIN {schema}.durable_alarms USING (object_type, object_id);
+FROM wanted CROSS JOIN LATERAL (
+    SELECT alarm_name, scheduled_at, payload, attempts FROM {schema}.durable_alarms AS stored
+    WHERE stored.object_type = wanted.object_type AND stored.object_id = wanted.object_id OFFSET 0
+) AS alarm;
 
 -- load_results --
--- Unexpired results.
-SELECT place, key, fingerprint, result, expires_at
+-- Unexpired results; OFFSET 0 as in `load`, and it keeps the index by expiry out of it.
+SELECT place, found.*
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS wanted (object_type, object_id, key, place)
-JOIN {schema}.durable_results USING (object_type, object_id, key)
-WHERE expires_at > $4;
+CROSS JOIN LATERAL (
+    SELECT stored.key, fingerprint, result, expires_at FROM {schema}.durable_results AS stored
+    WHERE stored.key = wanted.key AND stored.object_type = wanted.object_type
+    AND stored.object_id = wanted.object_id OFFSET 0
+) AS found WHERE found.expires_at > $4;
 
 -- list_ids --
 -- A page of ids in byte order, of a range of partitions.
