@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from durable_storage.errors import DataLossDetected, Fenced
+from durable_storage.errors import DataLossDetected, Fenced, StoreUnavailable
 from durable_storage.store import Claim
 
 
@@ -47,3 +47,8 @@ def fenced_by_term(claim: Claim) -> Fenced:
     return Fenced(
         f"{claim.host} was started in term {claim.term}, which is over: another supervisor took the store over"
     )
+
+
+def closed() -> StoreUnavailable:
+    """The store was not opened, or is closed already."""
+    return StoreUnavailable("this store is closed", retryable=False)

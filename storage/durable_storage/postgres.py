@@ -21,10 +21,10 @@ from durable_storage.address import Address, partitions_of_shard
 from durable_storage.backoff import Backoff
 from durable_storage.batching import Refused, refusal, settle
 from durable_storage.errors import SchemaMismatch
-from durable_storage.ownership import NOBODY, data_loss, fenced, fenced_by_term
+from durable_storage.ownership import NOBODY, closed, data_loss, fenced, fenced_by_term
 from durable_storage.postgres_batch import compose, quoted, statement
 from durable_storage.postgres_errors import EXPECTED, Verdict, explanation, judge
-from durable_storage.postgres_link import DEADLINE_SECONDS, Link, closed
+from durable_storage.postgres_link import DEADLINE_SECONDS, Link
 from durable_storage.postgres_reads import PostgresReads
 from durable_storage.queries import queries
 from durable_storage.store import Change, Claim, KeyExists, ResultRow, Stored

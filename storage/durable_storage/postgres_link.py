@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from durable_storage.errors import StoreUnavailable
+from durable_storage.ownership import closed
 from durable_storage.postgres_errors import EXPECTED
 
 DEADLINE_SECONDS: Final = 10.0
@@ -52,6 +52,7 @@ class Link:
         self._deadline_seconds = deadline_seconds
         self._connection: asyncpg.Connection[Any] | None = None
         self._prepared: dict[str, Any] = {}
+        self._is_closed = False
         self.connects = 0
         """Connections made so far."""
 
@@ -66,10 +67,12 @@ class Link:
         return self._connection.get_server_pid() if self._connection else 0
 
     async def connect(self) -> asyncpg.Connection[Any]:
-        """The connection, made if there is none. Raises what the driver raises."""
+        """The connection, made if there is none. Raises what the driver raises, and StoreUnavailable once closed."""
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         self.drop()
+        if self._is_closed:
+            raise closed()
         async with asyncio.timeout(self._deadline_seconds):
             # Without a cache of its own asyncpg makes no named statements at all, not even on prepare().
             connection = await asyncpg.connect(self._url, server_settings={"application_name": self._name})
@@ -79,6 +82,9 @@ class Link:
             except BaseException:
                 connection.terminate()
                 raise
+        if self._is_closed:  # While it was being made: nobody would close it any more.
+            connection.terminate()
+            raise closed()
         self._connection = connection
         self.connects += 1
         return connection
@@ -121,7 +127,8 @@ class Link:
             connection.terminate()
 
     async def close(self) -> None:
-        """End the connection politely."""
+        """End the connection politely, and make no other one."""
+        self._is_closed = True
         connection, self._connection = self._connection, None
         self._prepared = {}
         if connection is not None and not connection.is_closed():
@@ -129,8 +136,3 @@ class Link:
                 await connection.close(timeout=2.0)
             except EXPECTED:
                 connection.terminate()
-
-
-def closed() -> StoreUnavailable:
-    """The store was not opened, or is closed already."""
-    return StoreUnavailable("this store is closed", retryable=False)

@@ -17,7 +17,7 @@ from durable_storage.address import Address
 from durable_storage.backoff import Backoff
 from durable_storage.batching import settle
 from durable_storage.errors import StoreUnavailable
-from durable_storage.ownership import Ownership
+from durable_storage.ownership import Ownership, closed
 from durable_storage.sqlite_errors import explained
 from durable_storage.sqlite_file import microseconds
 from durable_storage.sqlite_layout import Layout
@@ -140,11 +140,11 @@ class SqliteStore:
         self._reader = self._writer = self._reads = self._shard = None
 
     def _opened_writer(self) -> tuple[Worker, SqliteShard]:
-        assert self._writer is not None, "open the store first"
-        assert self._shard is not None, "open the store first"
+        if self._writer is None or self._shard is None:
+            raise closed()
         return self._writer, self._shard
 
     def _opened_reader(self) -> tuple[Worker, SqliteReads]:
-        assert self._reader is not None, "open the store first"
-        assert self._reads is not None, "open the store first"
+        if self._reader is None or self._reads is None:
+            raise closed()
         return self._reader, self._reads

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from durable_storage import batching
+from durable_storage.errors import StoreUnavailable
 from durable_storage.limits import BATCH_ROWS_MAX
 from durable_storage.store import AlarmRow, Stored
-from tests.contract.rigs import NOW, PostgresRig, Rig, address, alarm, change, result
+from tests.contract.rigs import NOW, MemoryRig, PostgresRig, Rig, address, alarm, change, result
 
 STATES = [
     b"{}",
@@ -290,6 +291,22 @@ async def test_closing_waits_for_the_commit_under_way(rig: Rig) -> None:
     assert await commit == {}
     heir = await rig.open()
     assert len(await heir.list_ids("acme", "Counter", None, 500)) == 200
+
+
+async def test_a_closed_store_answers_nothing(bare_rig: Rig) -> None:
+    """Nor does a read that was under way leave a connection behind."""
+    await bare_rig.control()
+    store = await bare_rig.open()
+    under_way = asyncio.create_task(store.load([address("a")]))
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.gather(under_way, return_exceptions=True)
+    if not isinstance(bare_rig, MemoryRig):
+        for call in (store.load([address("a")]), store.commit([change("a", b"1")]), store.confirm()):
+            with pytest.raises(StoreUnavailable, match="closed"):
+                await call
+    await store.close()
+    await bare_rig.close()
 
 
 async def test_a_tenant_begins_with_its_first_write(rig: Rig) -> None:

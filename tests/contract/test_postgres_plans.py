@@ -22,13 +22,15 @@ async def test_reading_uses_the_index_though_it_was_planned_for_empty_tables(pos
     """A plan lives as long as its connection, and a wrong one reads a whole table for each object."""
     types, arguments, indexes = PREPARED[name]
     connection = await asyncpg.connect(postgres_dsn)
-    await connection.execute("VACUUM ANALYZE")
-    for setting, value in _SESSION.items():
-        if not setting.startswith(("tcp", "client")):
-            await connection.execute(f"SET {setting} = '{value}'")
-    await connection.execute(f"PREPARE it ({types}) AS " + queries("postgres")[name].format(schema="public"))
-    lines = [row[0].strip() for row in await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE it ({arguments})")]
-    await connection.close()
+    try:
+        await connection.execute("VACUUM ANALYZE")
+        for setting, value in _SESSION.items():
+            if not setting.startswith(("tcp", "client")):
+                await connection.execute(f"SET {setting} = '{value}'")
+        await connection.execute(f"PREPARE it ({types}) AS " + queries("postgres")[name].format(schema="public"))
+        lines = [row[0].strip() for row in await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE it ({arguments})")]
+    finally:
+        await connection.close()
     for index, columns in indexes.items():
         (place,) = [number for number, line in enumerate(lines) if f"using {index}" in line]
         condition = lines[place + 1]
