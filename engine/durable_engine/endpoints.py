@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -30,7 +31,22 @@ def prepare_bind(bind: str) -> str:
     host, _, port = bind.removeprefix("tcp://").rpartition(":")
     if not host or not (port == "*" or (port.isdigit() and int(port) < 65536)):
         raise ValueError(f"{bind!r} is no address: expected tcp://HOST:PORT")
+    if not is_loopback(host):
+        raise ValueError(
+            f"{bind!r} can be reached from other machines, and this release cannot tell who calls: bind a loopback "
+            "address (tcp://127.0.0.1:PORT) or ipc, and forward it, for instance by ssh -L"
+        )
     return f"tcp://{host}:*" if port in ("0", "*") else bind
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host in ("localhost", "lo"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def shard_bind(public: str, shard: int, incarnation: int) -> str:
@@ -42,14 +58,6 @@ def shard_bind(public: str, shard: int, incarnation: int) -> str:
     if public.startswith("ipc://"):
         return f"{public}.{shard}.{os.getpid() % 10**7}.{incarnation}"
     return f"{public.rpartition(':')[0]}:*"
-
-
-def reachable_here(public: str) -> str:
-    """An address by which processes of this machine reach a public endpoint, wildcard or not."""
-    for wildcard in ("0.0.0.0", "[::]", "*"):  # noqa: S104 - compared, not bound
-        if public.startswith(f"tcp://{wildcard}:"):
-            return public.replace(wildcard, "[::1]" if wildcard == "[::]" else "127.0.0.1", 1)
-    return public
 
 
 def forget(endpoint: str) -> None:

@@ -216,7 +216,7 @@ class Supervisor:
             partitions=(keeper.partitions.start, keeper.partitions.stop),
             node=node_name(),
             bind=endpoints.shard_bind(self.endpoint, keeper.shard, keeper.incarnation),
-            supervisor=endpoints.reachable_here(self.endpoint),
+            supervisor=self.endpoint,
             # Every process has a memory store of its own, which knows no terms.
             term=None if kind_of(config.store) == "memory" else self._term,
             acknowledged_seq=keeper.acknowledged_seq or None,

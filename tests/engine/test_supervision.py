@@ -251,10 +251,17 @@ def test_shards_listen_beside_their_supervisor() -> None:
     assert str(os.getpid()) in first
 
 
-def test_a_wildcard_address_is_reached_through_loopback() -> None:
-    """0.0.0.0 can be bound, not connected to."""
-    assert endpoints.reachable_here("tcp://0.0.0.0:7400") == "tcp://127.0.0.1:7400"
-    assert endpoints.reachable_here("tcp://10.1.2.3:7400") == "tcp://10.1.2.3:7400"
+@pytest.mark.parametrize("host", ["0.0.0.0", "*", "10.1.2.3", "[::]", "eth0", "example.org"])
+def test_only_this_machine_can_be_served(host: str) -> None:
+    """Nobody is asked who he is yet, so an address that others can reach is refused with what to do instead."""
+    with pytest.raises(ValueError, match="ssh -L"):
+        endpoints.prepare_bind(f"tcp://{host}:7400")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "localhost", "[::1]", "lo"])
+def test_loopback_addresses_are_served(host: str) -> None:
+    """By any of their names."""
+    assert endpoints.prepare_bind(f"tcp://{host}:7400") == f"tcp://{host}:7400"
 
 
 def test_the_list_of_parked_objects_is_bounded() -> None:
