@@ -39,5 +39,8 @@ class Backend(Protocol):
     def shard_of(self, target: Target) -> int:
         """The shard that answers for an address."""
 
+    async def answered(self) -> None:
+        """Wait, for a bounded time, until every call made so far is answered."""
+
     async def aclose(self) -> None:
         """Let go of everything; calls under way fail with EngineClosed."""

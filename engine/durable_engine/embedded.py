@@ -161,6 +161,9 @@ class Embedded:
                 self._on_stop(error)
                 return
 
+    async def answered(self) -> None:
+        """See `Backend`: nothing to do, `aclose` drains."""
+
     async def aclose(self) -> None:
         """Finish what runs and commit it, then let the store go."""
         if self.closed:

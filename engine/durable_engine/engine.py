@@ -106,6 +106,8 @@ class Engine(Administration):
         try:
             if supervisor is not None:
                 await asyncio.sleep(0)  # what was called in this tick leaves
+                if backend is not None:
+                    await backend.answered()
                 await supervisor.stop()  # its shards answer what they have before they end
         finally:
             if backend is not None:

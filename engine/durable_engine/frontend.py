@@ -32,6 +32,8 @@ from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, RoutingTable
 from durable_storage.errors import Unavailable
 
 CONNECT_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 5.0
+"""How long an engine that closes its own server lets it answer first; then the server drains."""
 HELLO_SECONDS: Final = 1.0
 """Heartbeat towards the server."""
 UNSENT_MAX: Final = 100_000
@@ -132,6 +134,13 @@ class Frontend:
         self._control.close()
         self._welcomed.cancel()
         self.context.term()
+
+    async def answered(self) -> None:
+        """See `Backend`."""
+        calls = [call for link in self._links.values() for call in (*link.unsent.values(), *link.in_flight.values())]
+        waiting = [call.future for call in calls if not call.future.done()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=ANSWER_SECONDS)
 
     async def aclose(self) -> None:
         """See `Backend`."""
