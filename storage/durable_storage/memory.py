@@ -15,19 +15,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Literal
 from uuid import UUID, uuid4
 
-from durable_storage.address import Address, partitions_of_shard
+from durable_storage.address import Address, partition_of, partitions_of_shard
 from durable_storage.batching import Refused, refusal, settle
 from durable_storage.errors import SchemaMismatch, StoreUnavailable
-from durable_storage.lease import LEASE_SECONDS, Holder, Incumbent, must_wait_for_lease, term_over
+from durable_storage.lease import Holder
 from durable_storage.ownership import NOBODY, Ownership, data_loss, fenced, fenced_by_term
-from durable_storage.store import AlarmRow, Change, Claim, KeyExists, ResultRow, Stored
+from durable_storage.store import (
+    AlarmRow,
+    Change,
+    Claim,
+    DueAlarm,
+    KeyExists,
+    ListedAlarm,
+    ResultRow,
+    Served,
+    Stored,
+)
 
 Fault = Literal["before", "after", "late"]
 
@@ -314,6 +324,37 @@ class MemoryStore:
         )
         return ids[:limit]
 
+    async def due_alarms(self, served: Served, before: datetime, limit: int) -> list[DueAlarm]:
+        """Alarms to be fired, soonest first."""
+        due = [
+            DueAlarm(address, row.name, row.at)
+            for address, row in self._own_alarms()
+            if row.at < before and not row.is_parked and served.serves(address.object_type, row.name)
+        ]
+        return sorted(due, key=lambda alarm: (alarm.at, alarm))[:limit]
+
+    async def list_alarms(
+        self, prefix: str, served: Served | None, after: tuple[str, str, str] | None, limit: int
+    ) -> list[ListedAlarm]:
+        """A page of a tenant's alarms."""
+        listed = [
+            ListedAlarm(address, row)
+            for address, row in self._own_alarms()
+            if address.prefix == prefix
+            and (after is None or (*address[1:], row.name) > after)
+            and (served is None or row.is_parked or not served.serves(address.object_type, row.name))
+        ]
+        return sorted(listed, key=lambda alarm: (*alarm.address, alarm.row.name))[:limit]
+
+    def _own_alarms(self) -> Iterator[tuple[Address, AlarmRow]]:
+        self.world.check_reachable()
+        claim = self._owner()
+        ours = partitions_of_shard(claim.shard, claim.shards)
+        for address, rows in self.world.alarms.items():
+            if partition_of(*address) in ours:
+                for row in rows.values():
+                    yield address, row
+
     async def purge_results(self, limit: int) -> int:
         """Remove expired results."""
         self.world.check_reachable()
@@ -322,46 +363,6 @@ class MemoryStore:
         for key in expired:
             del self.world.results[key]
         return len(expired)
-
-    async def close(self) -> None:
-        """Nothing to release."""
-
-
-class MemoryControl:
-    """Who rules a `MemoryWorld`. Implements `durable_storage.lease.Control`."""
-
-    def __init__(self, world: MemoryWorld, *, lease_seconds: float = LEASE_SECONDS) -> None:
-        self._world = world
-        self._lease_seconds = lease_seconds
-
-    async def prepare(self, *, shards: int, migrate: bool | None) -> None:
-        """Note the number of shards."""
-        self._world.shards = shards
-
-    async def acquire(self, holder: Holder, *, takeover: bool) -> int:
-        """Become the ruler."""
-        world = self._world
-        incumbent = Incumbent(world.ruler, monotonic() - world.renewed) if world.ruler else None
-        waits = must_wait_for_lease(incumbent, takeover=takeover)
-        world.term += 1
-        world.ruler, world.renewed = holder, monotonic()
-        for host in world.hosts.values():
-            host.epoch += 1
-            host.incarnation = uuid4()
-        if waits:
-            await asyncio.sleep(self._lease_seconds)
-        return world.term
-
-    async def renew(self, term: int) -> None:
-        """Raises Fenced when somebody else rules."""
-        if self._world.term != term:
-            raise term_over(term)
-        self._world.renewed = monotonic()
-
-    async def release(self, term: int) -> None:
-        """Rule no more."""
-        if self._world.term == term:
-            self._world.ruler = None
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -18,12 +18,51 @@ from durable_storage.address import Address
 
 
 class AlarmRow(NamedTuple):
-    """An armed alarm as stored. `payload` is JSON or None; `attempts` counts failed firings."""
+    """An alarm as stored: armed, or parked after it failed too often."""
 
     name: str
     at: datetime
+    """When it is to be fired, or tried again."""
     payload: bytes | None = None
+    """JSON text."""
     attempts: int = 0
+    """Firings that failed since it was armed."""
+    recurrence: str | None = None
+    """JSON text of the rule by which it is armed again (`durable_shards.recurrence`); None: it is fired once."""
+    tick: datetime | None = None
+    """The time it was armed for, while `at` is that of another attempt; None: that is `at`."""
+    problem: str | None = None
+    """What the last failed firing ended with, for people."""
+    is_parked: bool = False
+    """It failed too often: it is kept and shown, and not fired until somebody arms it again."""
+
+
+class Served(NamedTuple):
+    """What the classes of a process can do with alarms. Those of others are kept, and wait for a process that can."""
+
+    catch_all: tuple[str, ...]
+    """Stored names of classes that take an alarm of any name."""
+    named: tuple[tuple[str, str], ...]
+    """(stored name of a class, name of an alarm that it declares)."""
+
+    def serves(self, object_type: str, alarm_name: str) -> bool:
+        """Whether such an alarm can be fired."""
+        return object_type in self.catch_all or (object_type, alarm_name) in self.named
+
+
+class DueAlarm(NamedTuple):
+    """An alarm to be fired, as far as a scheduler needs it."""
+
+    address: Address
+    name: str
+    at: datetime
+
+
+class ListedAlarm(NamedTuple):
+    """An alarm with its object, for people."""
+
+    address: Address
+    row: AlarmRow
 
 
 class ResultRow(NamedTuple):
@@ -147,6 +186,20 @@ class Store(Protocol):
 
     async def list_ids(self, prefix: str, object_type: str, after: str | None, limit: int) -> list[str]:
         """Up to `limit` ids with stored state in this shard's partitions, in byte order, greater than `after`."""
+
+    async def due_alarms(self, served: Served, before: datetime, limit: int) -> list[DueAlarm]:
+        """Up to `limit` alarms of all tenants in this shard's partitions to be fired before `before`, soonest first.
+
+        Only such as are `served`, and none that is parked.
+        """
+
+    async def list_alarms(
+        self, prefix: str, served: Served | None, after: tuple[str, str, str] | None, limit: int
+    ) -> list[ListedAlarm]:
+        """Up to `limit` alarms of a tenant in this shard's partitions, by (class, id, name), greater than `after`.
+
+        With `served`, the orphaned ones only: those that are parked, and those that no class here can take.
+        """
 
     async def purge_results(self, limit: int) -> int:
         """Remove up to `limit` expired idempotency results; how many were removed."""

@@ -87,7 +87,7 @@ def open_control(url: str) -> Control:
 
             return SqliteControl(directory_of(url))
         case "memory":
-            from durable_storage.memory import MemoryControl  # noqa: PLC0415
+            from durable_storage.memory_control import MemoryControl  # noqa: PLC0415
 
             return MemoryControl(_world(url))
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from durable_storage.address import Address, partition_of
 from durable_storage.lease import Control
-from durable_storage.memory import MemoryControl, MemoryStore, MemoryWorld
+from durable_storage.memory import MemoryStore, MemoryWorld
+from durable_storage.memory_control import MemoryControl
 from durable_storage.migrate import up
 from durable_storage.postgres import PostgresStore
 from durable_storage.postgres_control import PostgresControl
