@@ -63,6 +63,9 @@ class Home(Protocol):
     def watch(self, act: Activation) -> None:
         """See to it that the object hibernates when it is idle for long."""
 
+    def alarms_committed(self, act: Activation, before: dict[str, AlarmRow]) -> None:
+        """The object's durable alarms are other ones than before."""
+
 
 class Activation:
     """The one activation of an address in this shard. Also the `Context` that the live instance sees."""
@@ -174,6 +177,17 @@ class Activation:
             entry = self.entry = self.newest = PendingEntry(self)
             self.home.commit(entry)
         return entry
+
+    def take_over(self, book: AlarmBook) -> None:
+        """Make a turn's changes of alarms part of the current state."""
+        self.alarms_now = book.settle(self.alarms_now)
+        self.pending().fold_alarms(book)
+
+    def arm(self, row: AlarmRow) -> None:
+        """Replace an alarm in the name of the engine."""
+        book = AlarmBook(self.alarms_now, self.home.now, self.home.spec)
+        book.set[row.name] = row
+        self.take_over(book)
 
     def rollback(self, refused: PendingEntry) -> list[tuple[Call, Any]]:
         """Return to the durable state after a refused commit; what waited for later turns is returned."""
@@ -351,7 +365,9 @@ class PendingEntry:
     def committed(self) -> None:
         act = self.activation
         assert self.snapshot is not None, "a change is committed only after it was made"
-        act.durable = self.snapshot
+        before, act.durable = act.durable[2], self.snapshot
+        if self.snapshot[2] is not before:
+            act.home.alarms_committed(act, before)
         if act.newest is self:
             act.newest = None
         if self.results is not None:

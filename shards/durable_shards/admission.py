@@ -46,8 +46,8 @@ class Admission:
             raise NotOwner("this object belongs to another shard; nothing was run")
         if call.handler not in system.HANDLERS:
             handler_of(table.spec, call.handler).bind(call.args, call.kwargs)
-            if self.parked:
-                self._refuse_parked(call)
+        if self.parked and (call.handler == "$fire" or call.handler not in system.HANDLERS):
+            self._refuse_parked(call)
         return table
 
     def _refuse_parked(self, call: Call) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, T
 import orjson
 
 from durable_shards.errors import DefinitionError, InvalidArguments
+from durable_shards.recurrence import Missed, recurrence
 from durable_storage.address import name_problem
 from durable_storage.store import AlarmRow
 from durable_storage.values import ANYTHING, Mismatch
@@ -62,8 +63,9 @@ class Alarm(Generic[P, R]):
 def alarm(function: Callable[Concatenate[Any, P], R]) -> Alarm[P, R]:
     """Declare a method, sync or async, that runs when the alarm of its name is due.
 
-    It takes `self` and, if it wants them, `attempt` (how many firings failed before) and `payload`. Its changes and
-    the removal of the alarm are one commit; if it raises, they are undone and the alarm is fired again later.
+    It takes `self` and, if it wants them, `attempt` (how many firings failed before), `payload`, and `at` (the time it
+    was armed for, aware). Its changes and the removal of the alarm are one commit; if it raises, they are undone and
+    the alarm is fired again later.
     """
     if not inspect.isfunction(function):
         said = f"@alarm belongs directly above a plain method, not around {type(function).__name__}"
@@ -78,13 +80,13 @@ class AlarmSpec(NamedTuple):
     func: Callable[..., Any]
     is_async: bool
     takes: tuple[str, ...]
-    """Of "name", "attempt" and "payload", those that it takes, in its order."""
+    """Of "name", "attempt", "payload" and "at", those that it takes, in its order."""
 
     def call(self, obj: Any, row: AlarmRow) -> Any:
         """Run it on an instance; the result is a coroutine when `is_async`."""
         if not self.takes:
             return self.func(obj)
-        values = {"name": row.name, "attempt": row.attempts, "payload": _payload_of(row)}
+        values = {"name": row.name, "attempt": row.attempts, "payload": payload_of(row), "at": row.tick or row.at}
         return self.func(obj, *(values[each] for each in self.takes))
 
 
@@ -92,9 +94,9 @@ def compile_alarm(where: str, name: str, function: Callable[..., Any], *, named:
     """Check the signature of an alarm method. Raises DefinitionError."""
     first, *takes = list(inspect.signature(function).parameters) or [""]
     wanted = ["name"] if named else []
-    if first != "self" or takes[: len(wanted)] != wanted or not {*takes} <= {*wanted, "attempt", "payload"}:
+    if first != "self" or takes[: len(wanted)] != wanted or not {*takes} <= {*wanted, "attempt", "payload", "at"}:
         right = f"def {name}({', '.join(('self', *wanted))})"
-        raise DefinitionError(f"{where}: write {right}; it may also take attempt and payload, and nothing else")
+        raise DefinitionError(f"{where}: write {right}; it may also take attempt, payload and at, and nothing else")
     return AlarmSpec(name, function, inspect.iscoroutinefunction(function), tuple(takes))
 
 
@@ -107,11 +109,19 @@ class ObjectAlarms(Protocol):
         *,
         after: timedelta | None = None,
         at: datetime | None = None,
+        every: timedelta | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        missed: Missed = "coalesce",
         payload: Any = None,
     ) -> None:
         """Arm an alarm, `after` a time from now or `at` an aware datetime. A name armed before is replaced.
 
-        `payload` is plain JSON that the alarm's method gets. Raises InvalidArguments.
+        With `every` (0.1 s or more) it is armed again by each firing, first after that time unless `after` or `at` say
+        otherwise; with `cron` (five fields, in the time zone `tz`, by default UTC) at each time that matches. `missed`
+        says what becomes of ticks that could not be fired in time: one firing for all of them ("coalesce"), none
+        ("skip"), or one for each ("all"). `payload` is plain JSON that the alarm's method gets.
+        Raises InvalidArguments.
         """
 
     def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
@@ -140,24 +150,52 @@ class AlarmNames(Protocol):
 class AlarmBook:
     """The alarms of one object as one turn sees them. Implements `ObjectAlarms`."""
 
-    __slots__ = ("_committed", "_now", "_spec", "cleared", "set")
+    __slots__ = ("_committed", "_fired", "_now", "_spec", "cleared", "set")
 
     def __init__(self, committed: Mapping[str, AlarmRow], now: Callable[[], datetime], spec: AlarmNames) -> None:
         self._committed = committed
         self._now = now
         self._spec = spec
+        self._fired: tuple[AlarmRow, AlarmRow | None] | None = None
         self.set: dict[str, AlarmRow] = {}
         """Armed by this turn."""
         self.cleared: Names = Names()
         """Disarmed by this turn; never also in `set`."""
+
+    def fire(self, row: AlarmRow, following: AlarmRow | None) -> None:
+        """Begin a turn that fires `row`: its removal, or its next tick, is the turn's first change."""
+        self._fired = (row, following)
+        self._replace(row.name, following)
+
+    def _replace(self, name: str, row: AlarmRow | None) -> None:
+        if row is None:
+            self.set.pop(name, None)
+            self.cleared.add(name)
+        else:
+            self.cleared.discard(name)
+            self.set[name] = row
 
     @property
     def changed(self) -> bool:
         """Whether there is anything to commit."""
         return bool(self.set or self.cleared)
 
+    def settle(self, armed: Mapping[str, AlarmRow]) -> dict[str, AlarmRow]:
+        """All alarms of the object once the turn is committed on top of `armed`.
+
+        An arming that came while the turn fired the alarm of the same name (from an inner turn of a reentrant object)
+        is newer than the one that was fired, and stays.
+        """
+        if self._fired is not None:
+            row, following = self._fired
+            if armed.get(row.name) is not row and self.set.get(row.name) is following:
+                self.set.pop(row.name, None)
+                self.cleared.discard(row.name)
+        kept = {name: row for name, row in armed.items() if name not in self.cleared}
+        return kept | self.set
+
     def result(self) -> dict[str, AlarmRow]:
-        """All alarms of the object once the turn is committed."""
+        """All alarms of the object as the turn sees them, parked ones too."""
         kept = {name: row for name, row in self._committed.items() if name not in self.cleared}
         return kept | self.set
 
@@ -167,13 +205,25 @@ class AlarmBook:
         *,
         after: timedelta | None = None,
         at: datetime | None = None,
+        every: timedelta | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        missed: Missed = "coalesce",
         payload: Any = None,
     ) -> None:
         """See `ObjectAlarms`."""
         name = self._name(alarm)
-        row = AlarmRow(name, self._time(name, after, at), _encoded(name, payload))
-        self.cleared.discard(name)
-        self.set[name] = row
+        where = f"alarm {name!r}"
+        rule = recurrence(where, every=every, cron=cron, tz=tz, missed=missed)
+        if cron is not None and (after is not None or at is not None):
+            raise InvalidArguments(f"{where}: cron says when; leave after and at out")
+        if rule is not None and after is None and at is None:
+            first = rule.first(self._now())
+        else:
+            first = self._time(where, after, at)
+        if first is None:
+            raise InvalidArguments(f"{where}: {_OUT_OF_TIME}")
+        self._replace(name, AlarmRow(name, first, _encoded(name, payload), recurrence=rule.text if rule else None))
 
     def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
         """See `ObjectAlarms`. Any name may be cancelled: the class may have lost the method since."""
@@ -194,7 +244,7 @@ class AlarmBook:
     def pending(self) -> list[PendingAlarm]:
         """See `ObjectAlarms`."""
         rows = sorted(self.result().values(), key=lambda row: (row.at, row.name))
-        return [PendingAlarm(row.name, row.at, row.attempts, _payload_of(row)) for row in rows]
+        return [PendingAlarm(row.name, row.at, row.attempts, payload_of(row)) for row in rows if not row.is_parked]
 
     def _name(self, alarm: Alarm[..., Any] | str) -> str:
         spec = self._spec
@@ -212,8 +262,7 @@ class AlarmBook:
         said = f"{spec.name} has no alarm {alarm!r}; its alarms are: {names}"
         raise InvalidArguments(f"{said}. Declare it with @alarm, or define handle_alarm(self, name)")
 
-    def _time(self, name: str, after: timedelta | None, at: datetime | None) -> datetime:
-        where = f"alarm {name!r}"
+    def _time(self, where: str, after: timedelta | None, at: datetime | None) -> datetime:
         if (after is None) is (at is None):
             raise InvalidArguments(f"{where}: say when, by either after=timedelta(...) or at=datetime(...)")
         if after is not None and not isinstance(after, timedelta):
@@ -225,8 +274,10 @@ class AlarmBook:
         try:
             return self._now() + after if after is not None else at.astimezone(UTC)  # type: ignore[union-attr]
         except OverflowError:
-            raise InvalidArguments(f"{where}: that time is past the year 9999") from None
+            raise InvalidArguments(f"{where}: {_OUT_OF_TIME}") from None
 
+
+_OUT_OF_TIME = "that time is outside of the years 1 to 9999"
 
 Names = set[str]
 """Said outside of the class, where `set` means the builtin."""
@@ -244,5 +295,6 @@ def _encoded(name: str, payload: Any) -> bytes | None:
         raise InvalidArguments(f"alarm {name!r}: the payload cannot be stored: {error}") from None
 
 
-def _payload_of(row: AlarmRow) -> Any:
+def payload_of(row: AlarmRow) -> Any:
+    """The payload as it was scheduled, in JSON's types."""
     return None if row.payload is None else orjson.loads(row.payload)

@@ -40,6 +40,7 @@ class Surroundings:
     undo: Callable[[PendingEntry, Exception], None]
     watch: Callable[[ClassTable, Activation], None]
     """Told of each object that is live to stay."""
+    alarms_committed: Callable[[Activation, dict[str, AlarmRow]], None]
 
 
 class ClassTable:
@@ -47,6 +48,7 @@ class ClassTable:
 
     __slots__ = (
         "_watch",
+        "alarms_committed",
         "asleep",
         "commit",
         "engine_for",
@@ -67,6 +69,7 @@ class ClassTable:
         self.release = around.release
         self.undo = around.undo
         self._watch = around.watch
+        self.alarms_committed = around.alarms_committed
         self.live: dict[str, Activation] = {}
         self.asleep: dict[str, Hibernated] = {}
         """In the order in which they fell asleep: the first is the longest idle."""

@@ -15,6 +15,7 @@ from zlib import crc32
 from durable_shards.errors import DefinitionError
 from durable_shards.object import DurableObject
 from durable_shards.spec import ClassSpec, Options, spec_of
+from durable_storage.store import Served
 
 __all__ = ["ClassSpec", "Options", "Registry", "spec_of"]
 
@@ -24,6 +25,14 @@ class Registry:
 
     def __init__(self, classes: Mapping[str, ClassSpec]) -> None:
         self.classes: dict[str, ClassSpec] = dict(classes)
+
+    def served(self) -> Served:
+        """What these classes can do with alarms."""
+        specs = self.classes.values()
+        return Served(
+            tuple(spec.name for spec in specs if spec.handle_alarm is not None),
+            tuple((spec.name, name) for spec in specs if spec.handle_alarm is None for name in spec.alarms),
+        )
 
     @classmethod
     def load(cls, objects: Iterable[type[Any] | str]) -> Registry:

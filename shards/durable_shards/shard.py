@@ -15,24 +15,29 @@ from typing import Any
 from durable_shards import mailbox, system
 from durable_shards.activation import Activation
 from durable_shards.admission import Admission, handler_of
+from durable_shards.alarm_driver import AlarmDriver
 from durable_shards.board import Board, NullBoard
 from durable_shards.clock import Clock, SystemClock
 from durable_shards.directory import ClassTable, Directory, Surroundings
 from durable_shards.errors import NotOwner, Overloaded
+from durable_shards.firing import Firings
 from durable_shards.gate import Gate
 from durable_shards.idle import IdleSweep
 from durable_shards.keys import Keys
 from durable_shards.loader import Loader
 from durable_shards.outbound import Caller, ObjectEngine
+from durable_shards.purge import Purge
 from durable_shards.registry import Registry
 from durable_shards.requests import Requests
+from durable_shards.schedulers import DeadlineScheduler, Scheduler
 from durable_shards.shard_settings import ShardSettings
 from durable_shards.spec import ClassSpec
-from durable_shards.statistics import ShardStatistics
+from durable_shards.statistics import SchedulerStatistics, ShardStatistics
+from durable_shards.system_parts import Parts
 from durable_shards.turn import Turns
 from durable_shards.wire import FLAG_ONE_WAY, Call, Peer
 from durable_storage.errors import DurableError, Fenced
-from durable_storage.store import Claim, ResultRow, Store
+from durable_storage.store import AlarmRow, Claim, ResultRow, Store
 from durable_storage.writer import Writer
 
 log = logging.getLogger("durable_engine.shard")
@@ -40,8 +45,6 @@ log = logging.getLogger("durable_engine.shard")
 RENEW_SECONDS = 0.5
 UNCOMMITTED_PER_MAILBOX = 10
 """Answers of one object that may wait for commits, as a multiple of its mailbox."""
-PURGE_SECONDS = 60.0
-PURGE_ROWS = 1_000
 UNWIND_SECONDS = 1.0
 """How long cancelled handlers may clean up when the shard closes."""
 
@@ -59,6 +62,7 @@ class Shard:
         board: Board | None = None,
         caller: Caller | None = None,
         on_stop: Callable[[Exception], None] | None = None,
+        make_scheduler: Callable[[Shard], Scheduler] | None = None,
     ) -> None:
         self.registry = registry
         self.store = store
@@ -67,6 +71,7 @@ class Shard:
         self.board: Board = board or NullBoard()
         self._caller = caller
         self._on_stop = on_stop
+        self._make_scheduler = make_scheduler or deadline_scheduler
         self.gate = Gate(store, self.clock, self.resume, self.stop)
         self.writer = Writer(store, self.clock.monotonic, self._committed, self.gate.released, self.stop)
         self.loader = Loader(store, self.gate, looked_up=self._looked_up, resume=self.resume)
@@ -88,6 +93,7 @@ class Shard:
                 release=self.gate.release,
                 undo=self.gate.undo,
                 watch=self.idle.watch,
+                alarms_committed=self._alarms_committed,
             ),
         )
         self.admission = Admission(self.directory, settings.owned, set(settings.parked))
@@ -95,9 +101,9 @@ class Shard:
         self.draining = False
         self.stopped: Exception | None = None
         self.closed = False
+        self.alarms: AlarmDriver | None = None
         self._heartbeat: asyncio.TimerHandle | None = None
-        self._purge_at = 0.0
-        self._purging: asyncio.Task[None] | None = None
+        self._purge: Purge | None = None
 
     @property
     def on_release(self) -> Callable[[], None] | None:
@@ -139,14 +145,17 @@ class Shard:
             run=self.run,
             resume=self.resume,
         )
-        self._parts = system.Parts(self.gate, self.keys, self.turns.revive)
+        self.firings = Firings(self.gate, self.turns, self.clock, self.settings.alarm_policy)
+        self._parts = Parts(self.gate, self.keys, self.firings, self.turns.revive)
+        self.alarms = AlarmDriver(self._make_scheduler(self), self.registry.classes, self.receive)
         asked_at = self.clock.monotonic()
         await self.store.open(claim)
         self.gate.lease.confirmed(asked_at)
         self.board.acknowledged(self.store.epoch, self.store.seq)
         self._heartbeat = loop.call_later(RENEW_SECONDS, self._beat)
-        self._purge_at = loop.time() + PURGE_SECONDS
+        self._purge = Purge(self.store)
         self.idle.start(self.directory, loop)
+        self.alarms.start()
 
     # The way of a call.
 
@@ -243,12 +252,8 @@ class Shard:
         if spec is None:
             system.run(self._parts, act, call)
             return
-        if definition.has_async and act.instance is not None and not act.suspended:
-            self.turns.drop_late_changes(act)
-        if act.instance is None and not self.turns.revive(act, call):
-            return
-        act.last_used = self.gate.now
-        self.turns.run(act, call, spec, bound)
+        if self.turns.ready(act, call):
+            self.turns.run(act, call, spec, bound)
 
     def _uncommitted_max(self, definition: ClassSpec) -> int:
         """Answers of one object that may wait for commits: no object may fill the gate for all others."""
@@ -287,6 +292,10 @@ class Shard:
 
     # The store's side.
 
+    def _alarms_committed(self, act: Activation, before: dict[str, AlarmRow]) -> None:
+        if self.alarms is not None:
+            self.alarms.committed(act, before)
+
     def _committed(self, sent_at: float) -> None:
         """A commit is durable: note what is about to be acknowledged."""
         self.gate.lease.confirmed(sent_at)
@@ -296,19 +305,8 @@ class Shard:
         loop = asyncio.get_running_loop()
         self._heartbeat = loop.call_later(RENEW_SECONDS, self._beat)
         self.gate.lease.renew_if_ageing()
-        if loop.time() >= self._purge_at and self._purging is None:
-            self._purging = loop.create_task(self._purge())
-
-    async def _purge(self) -> None:
-        """Remove expired idempotency results, a page at a time."""
-        loop = asyncio.get_running_loop()
-        try:
-            removed = await self.store.purge_results(PURGE_ROWS)
-        except Exception as error:
-            log.info("expired idempotency results could not be removed: %s", error)
-            removed = 0
-        self._purge_at = loop.time() + (0 if removed == PURGE_ROWS else PURGE_SECONDS)
-        self._purging = None
+        if self._purge is not None:
+            self._purge.look()
 
     def stop(self, error: Exception) -> None:
         """The ownership is lost, or the store gave up: nothing may leave any more, be it a reply or a write."""
@@ -319,6 +317,7 @@ class Shard:
         level = logging.WARNING if isinstance(error, Fenced) else logging.ERROR
         log.log(level, "shard %s stops: %s", self.settings.shard, error)
         self.writer.stop()
+        self._pause_alarms()
         self.gate.lease.close()
         self.gate.moved.set()
         if self._on_stop is not None:
@@ -360,11 +359,15 @@ class Shard:
             one_way_errors=self.gate.one_way_errors,
             memory_bytes=self.idle.estimate(),
             writer=self.writer.statistics(),
+            alarms=self.alarms.scheduler.statistics() if self.alarms else SchedulerStatistics(0, 0, 0, 0.0),
+            alarm_failures=self.firings.failures,
+            alarms_parked=self.firings.parked,
         )
 
     async def drain(self) -> None:
         """Take no new calls, finish what runs and waits, commit it, and let the answers leave."""
         self.draining = True
+        self._pause_alarms()
         while self.stopped is None and not self._settled():
             self.gate.moved.clear()
             await self.gate.moved.wait()
@@ -372,6 +375,10 @@ class Shard:
 
     def _settled(self) -> bool:
         return not self.gate.waiting and all(act.clean for act in self.directory.live())
+
+    def _pause_alarms(self) -> None:
+        if self.alarms is not None:
+            self.alarms.scheduler.pause()
 
     async def close(self) -> None:
         """Stop everything and let the store go. What is not committed is gone, and nobody was told otherwise."""
@@ -386,10 +393,18 @@ class Shard:
         work: list[asyncio.Task[Any]] = [
             turn.work for act in self.directory.live() for turn in act.suspended if turn.work
         ]
-        if self._purging is not None:
-            work.append(self._purging)
+        if self._purge is not None and self._purge.task is not None:
+            work.append(self._purge.task)
         for task in work:
             task.cancel()
         if work:
             await asyncio.wait(work, timeout=UNWIND_SECONDS)
+        if self.alarms is not None:
+            await self.alarms.scheduler.close()
         await self.store.close()
+
+
+def deadline_scheduler(shard: Shard) -> Scheduler:
+    """The scheduler of shards that are given no other."""
+    poll_seconds = shard.settings.alarm_poll_seconds
+    return DeadlineScheduler(shard.store, shard.registry.served, shard.clock, poll_seconds=poll_seconds)

@@ -8,6 +8,17 @@ from durable_storage.writer import WriterStatistics
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulerStatistics:
+    """What a scheduler of alarms has in hand; counts since it started."""
+
+    armed: int
+    """Alarms in memory: those of the next minute or two."""
+    in_flight: int
+    fired: int
+    late_seconds_max: float
+
+
+@dataclass(frozen=True, slots=True)
 class ShardStatistics:
     """A shard at one moment; counts since it started."""
 
@@ -33,3 +44,8 @@ class ShardStatistics:
     memory_bytes: int
     """Estimate for all objects."""
     writer: WriterStatistics
+    alarms: SchedulerStatistics
+    alarm_failures: int
+    """Firings that failed and were noted."""
+    alarms_parked: int
+    """Alarms that were given up, until somebody arms them again."""

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Protocol
 
 from durable_shards.activation import Activation, PendingEntry, SuspendedTurn
 from durable_shards.board import Board, label_of
@@ -24,7 +24,6 @@ from durable_shards.deadlines import Deadlines
 from durable_shards.errors import HandlerFailed
 from durable_shards.failures import as_durable_error, timed_out
 from durable_shards.gate import Gate
-from durable_shards.handler import HandlerSpec
 from durable_shards.keys import Keys, remember
 from durable_shards.suspended import first_step
 from durable_shards.wire import FLAG_AUTO_KEY, Call, Peer
@@ -37,6 +36,14 @@ KEPT = ("_durable", "_durable_extra")
 """Attributes of an instance that are the engine's; all others that begin with an underscore are a user's scratch."""
 
 log = logging.getLogger("durable_engine.shard")
+
+
+class Runnable(Protocol):
+    """What a turn runs: a handler, or an alarm's method."""
+
+    func: Callable[..., Any]
+    is_async: bool
+    readonly: bool
 
 
 class Discard(Peer):
@@ -83,7 +90,16 @@ class Turns:
         self.count = 0
         self.failures = 0
 
-    def run(self, act: Activation, call: Call, spec: HandlerSpec, bound: tuple[Any, ...]) -> None:
+    def ready(self, act: Activation, call: Call) -> bool:
+        """See to it that the instance is live, and as it was committed. False when `call` cannot go on now."""
+        if act.instance is not None and act.home.spec.has_async and not act.suspended:
+            self.drop_late_changes(act)
+        if act.instance is None and not self.revive(act, call):
+            return False
+        act.last_used = self._gate.now
+        return True
+
+    def run(self, act: Activation, call: Call, spec: Runnable, bound: tuple[Any, ...]) -> None:
         """One turn of a handler on a live instance."""
         self.count += 1
         if not spec.is_async:
@@ -101,7 +117,7 @@ class Turns:
             return
         self._run_async(act, call, spec, bound)
 
-    def _run_async(self, act: Activation, call: Call, spec: HandlerSpec, bound: tuple[Any, ...]) -> None:
+    def _run_async(self, act: Activation, call: Call, spec: Runnable, bound: tuple[Any, ...]) -> None:
         snapshot = None
         try:
             if act.suspended:
@@ -320,8 +336,7 @@ class Turns:
     def _fold_in(act: Activation, entry: PendingEntry, keyed: ResultRow | None) -> None:
         """What only some turns have: alarms, and a result to keep."""
         if act.book is not None and act.book.changed:
-            entry.fold_alarms(act.book)
-            act.alarms_now = act.book.result()
+            act.take_over(act.book)
         if keyed is not None:
             entry.keep_result(keyed)
             remember(act, keyed)

@@ -1,0 +1,176 @@
+"""Firing an alarm: a turn of its object, whose first change is the removal of the alarm.
+
+So the handler's changes, what it schedules and the removal (or the next tick) are one commit, and a handler that fails
+leaves the alarm as it was. What failed is then noted in a commit of its own: one attempt more, tried again after a
+delay that doubles with each, and in the end parked, where people find it. Nothing is ever dropped.
+
+`$fire` names the alarm and the time it was armed for. One that was armed anew since, or cancelled, is not fired: the
+order of the object's turns decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final, Literal
+
+from durable_shards.activation import Activation
+from durable_shards.alarms import AlarmSpec
+from durable_shards.clock import Clock
+from durable_shards.errors import InvalidArguments
+from durable_shards.gate import Gate
+from durable_shards.recurrence import recurrence_of
+from durable_shards.turn import Turns
+from durable_shards.wire import Call, Peer
+from durable_storage.store import AlarmRow
+
+Verdict = Literal["retry", "count", "park"]
+"""What becomes of an alarm whose firing failed: tried again later or parked, as the policy says; left armed as it is,
+for a scheduler with retries of its own; or parked at once."""
+
+BACKOFF_SECONDS_MAX: Final = 300.0
+PROBLEM_CHARS_MAX: Final = 4_000
+
+log = logging.getLogger("durable_engine.shard")
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmPolicy:
+    """When a failing alarm is tried again, and when no more."""
+
+    attempts_max: int = 10
+    """Firings that may fail before the alarm is parked."""
+    backoff_seconds: float = 1.0
+    """Before the second attempt; doubles with each, up to five minutes, and is spread by a quarter up and down."""
+
+    def delay(self, attempts: int) -> timedelta:
+        """How long to wait after so many failures."""
+        seconds = min(self.backoff_seconds * 2.0 ** min(attempts - 1, 60), BACKOFF_SECONDS_MAX)
+        return timedelta(seconds=seconds * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
+
+
+class Firing(Peer):
+    """The caller of a `$fire` that a scheduler made."""
+
+    began = False
+    """The alarm's method was called, so that a failure is its own."""
+
+
+class _AlarmMethod:
+    """An alarm's method in the shape of a handler without arguments, whose result is nobody's business."""
+
+    readonly = False
+    __slots__ = ("_call", "func", "is_async")
+
+    def __init__(self, spec: AlarmSpec, row: AlarmRow) -> None:
+        self._call = partial(_call, spec, row)
+        self.is_async = spec.is_async
+        self.func: Callable[[Any], Any] = self._run_async if spec.is_async else self._run
+
+    def _run(self, obj: Any) -> bool:
+        self._call(obj)
+        return True
+
+    async def _run_async(self, obj: Any) -> bool:
+        await self._call(obj)
+        return True
+
+
+def _call(spec: AlarmSpec, row: AlarmRow, obj: Any) -> Any:
+    return spec.call(obj, row)
+
+
+class Firings:
+    """Fires the alarms of one shard's objects."""
+
+    def __init__(self, gate: Gate, turns: Turns, clock: Clock, policy: AlarmPolicy) -> None:
+        self._gate = gate
+        self._turns = turns
+        self._clock = clock
+        self._policy = policy
+        self.failures = 0
+        self.parked = 0
+
+    def fire(self, act: Activation, call: Call, name: str, at: datetime | None) -> None:
+        """Fire an alarm if it is still armed for `at`; the answer is whether it was. `at=None` fires it in any case.
+
+        Raises InvalidArguments for one that cannot be fired whatever the time.
+        """
+        row = act.alarms_now.get(name)
+        spec = act.home.spec.alarm(name)
+        if at is None and (row is None or spec is None):
+            problem = (
+                "has no such alarm armed" if row is None else f"no longer has a method for it: {act.home.spec.name}"
+            )
+            raise InvalidArguments(f"{act.address}: alarm {name!r}: the object {problem}")
+        if row is None or spec is None or (at is not None and (row.at != at or row.is_parked)):
+            self._answer(act, call, False)
+            return
+        following, is_missed = self._following(row)
+        if is_missed and at is not None:
+            act.alarms.fire(row, following)
+            book, act.book = act.alarms, None
+            act.take_over(book)
+            self._answer(act, call, False)
+            return
+        if not self._turns.ready(act, call):
+            return
+        if act.alarms_now.get(name) is not row:  # `after_load` has been at it
+            self.fire(act, call, name, at)
+            return
+        if isinstance(call.peer, Firing):
+            call.peer.began = True
+        act.alarms.fire(row, following)
+        self._turns.run(act, call, _AlarmMethod(spec, row), ())
+
+    def _following(self, row: AlarmRow) -> tuple[AlarmRow | None, bool]:
+        if row.recurrence is None:
+            return None, False
+        rule = recurrence_of(row.recurrence)
+        tick, now = row.tick or row.at, self._clock.now()
+        following = rule.next(tick, now)
+        fresh = None if following is None else AlarmRow(row.name, following, row.payload, recurrence=row.recurrence)
+        return fresh, rule.is_missed(tick, now) and not row.attempts
+
+    def _answer(self, act: Activation, call: Call, fired: bool) -> None:
+        assert call.peer is not None
+        self._gate.answer(act, call, call.peer.encode(call, act.version, fired))
+
+    def failed(self, act: Activation, name: str, at: datetime, problem: str, verdict: Verdict) -> None:
+        """Note that the alarm armed for `at` failed: as a change of its own, since the firing itself was undone."""
+        row = act.alarms_now.get(name)
+        if row is None or row.at != at or row.is_parked:
+            return
+        self.failures += 1
+        attempts = row.attempts + 1
+        row = row._replace(attempts=attempts, problem=problem[:PROBLEM_CHARS_MAX])
+        if verdict == "park" or (verdict == "retry" and attempts >= self._policy.attempts_max):
+            self.parked += 1
+            log.error(
+                "alarm %s of %s failed %d times and is parked until `durable-engine alarms retry`: %s",
+                name, act.address, attempts, problem,
+            )  # fmt: skip
+            row = row._replace(is_parked=True)
+        elif verdict == "retry":
+            again = self._clock.now() + self._policy.delay(attempts)
+            log.warning("alarm %s of %s failed and is tried again at %s: %s", name, act.address, again, problem)
+            row = row._replace(at=again, tick=row.tick or row.at)
+        act.arm(row)
+
+    def retry(self, act: Activation, name: str | None) -> int:
+        """Arm again, from now, what was parked or waits for another attempt (None: all); how many. Raises."""
+        if name is not None and name not in act.alarms_now:
+            raise InvalidArguments(f"{act.address} has no alarm {name!r}; see `durable-engine alarms list`")
+        rows = [row for row in act.alarms_now.values() if name in (None, row.name) and (row.is_parked or row.attempts)]
+        for row in rows:
+            if act.home.spec.alarm(row.name) is None:
+                said = f"{act.home.spec.name} has no method for alarm {row.name!r}"
+                raise InvalidArguments(f"{said}; it fires by itself once a class that has one is served")
+        for row in rows:
+            tick = row.tick or row.at
+            act.arm(row._replace(at=self._clock.now(), tick=tick, attempts=0, problem=None, is_parked=False))
+        return len(rows)
