@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from durable_shards.object import DurableObject
+    from durable_shards.shard_events import Eviction
     from durable_shards.spec import ClassSpec
     from durable_shards.wire import Call
 
@@ -41,6 +42,8 @@ class Home(Protocol):
     """What an activation needs of the shard around it; the table of its class is that."""
 
     spec: ClassSpec
+    shard: int
+    """The shard's number."""
 
     def now(self) -> datetime:
         """Wall time."""
@@ -57,8 +60,8 @@ class Home(Protocol):
     def undo(self, entry: PendingEntry, error: Exception) -> None:
         """The store refused an entry."""
 
-    def evict(self, act: Activation) -> None:
-        """Forget a clean object."""
+    def evict(self, act: Activation, reason: Eviction | None = "asked") -> None:
+        """Forget a clean object; without a `reason`, one that could not be loaded."""
 
     def watch(self, act: Activation) -> None:
         """See to it that the object hibernates when it is idle for long."""

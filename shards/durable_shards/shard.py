@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from durable_shards import mailbox, system
+from durable_shards import mailbox, shard_events, system
 from durable_shards.activation import Activation
 from durable_shards.admission import Admission, handler_of
 from durable_shards.board import Board, NullBoard
@@ -31,7 +31,7 @@ from durable_shards.spec import ClassSpec
 from durable_shards.statistics import ShardStatistics
 from durable_shards.turn import Turns
 from durable_shards.wire import FLAG_ONE_WAY, Call, Peer
-from durable_storage.errors import DurableError, Fenced
+from durable_storage.errors import DurableError
 from durable_storage.store import Claim, ResultRow, Store
 from durable_storage.writer import Writer
 
@@ -68,8 +68,9 @@ class Shard:
         self._caller = caller
         self._on_stop = on_stop
         self.gate = Gate(store, self.clock, self.resume, self.stop)
-        self.writer = Writer(store, self.clock.monotonic, self._committed, self.gate.released, self.stop)
-        self.loader = Loader(store, self.gate, looked_up=self._looked_up, resume=self.resume)
+        number = settings.shard
+        self.writer = Writer(store, self.clock.monotonic, self._committed, self.gate.released, self.stop, number)
+        self.loader = Loader(store, self.gate, shard=number, looked_up=self._looked_up, resume=self.resume)
         self.keys = Keys(
             self.gate,
             self.clock,
@@ -82,6 +83,7 @@ class Shard:
         self.directory = Directory(
             registry.classes,
             Surroundings(
+                shard=number,
                 now=self.clock.now,
                 engine_for=self._engine_for,
                 commit=self.writer.add,
@@ -147,6 +149,7 @@ class Shard:
         self._heartbeat = loop.call_later(RENEW_SECONDS, self._beat)
         self._purge_at = loop.time() + PURGE_SECONDS
         self.idle.start(self.directory, loop)
+        shard_events.shard_started(self, self.clock.monotonic() - asked_at)
 
     # The way of a call.
 
@@ -316,8 +319,7 @@ class Shard:
             return
         self.stopped = error
         self.draining = True
-        level = logging.WARNING if isinstance(error, Fenced) else logging.ERROR
-        log.log(level, "shard %s stops: %s", self.settings.shard, error)
+        shard_events.shard_lost(self, error)
         self.writer.stop()
         self.gate.lease.close()
         self.gate.moved.set()
@@ -364,11 +366,13 @@ class Shard:
 
     async def drain(self) -> None:
         """Take no new calls, finish what runs and waits, commit it, and let the answers leave."""
-        self.draining = True
+        again, self.draining = self.draining, True
         while self.stopped is None and not self._settled():
             self.gate.moved.clear()
             await self.gate.moved.wait()
         self.gate.released()
+        if not again and self.stopped is None:
+            shard_events.shard_drained(self)
 
     def _settled(self) -> bool:
         return not self.gate.waiting and all(act.clean for act in self.directory.live())
@@ -393,3 +397,4 @@ class Shard:
         if work:
             await asyncio.wait(work, timeout=UNWIND_SECONDS)
         await self.store.close()
+        shard_events.shard_stopped(self)
