@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from durable_engine import events
     from durable_engine.client import Client
     from durable_engine.engine import Engine
     from durable_engine.errors import (
@@ -83,6 +84,7 @@ __all__ = [
     "UnknownClass",
     "UnknownHandler",
     "alarm",
+    "events",
     "field",
     "handler",
 ]
@@ -102,6 +104,8 @@ def __getattr__(name: str) -> object:
     """Import a name when it is first used (PEP 562), so that a shell command need not wait for the whole engine."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "events":
+        return import_module("durable_engine.events")  # which makes it an attribute of ours
     found = globals()[name] = getattr(import_module(_HOMES.get(name, "durable_engine.errors")), name)
     return found
 

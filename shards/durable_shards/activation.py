@@ -13,9 +13,11 @@ entry is durable. This is the output gate of Cloudflare's Durable Objects, kept 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable_shards.alarms import AlarmBook
+from durable_shards.shard_events import Fired
 from durable_storage.address import Address, partition_of
 from durable_storage.store import AlarmRow, Change, ResultRow
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from durable_shards.object import DurableObject
+    from durable_shards.shard_events import Eviction
     from durable_shards.spec import ClassSpec
     from durable_shards.wire import Call
 
@@ -41,6 +44,8 @@ class Home(Protocol):
     """What an activation needs of the shard around it; the table of its class is that."""
 
     spec: ClassSpec
+    shard: int
+    """The shard's number."""
 
     def now(self) -> datetime:
         """Wall time."""
@@ -57,14 +62,14 @@ class Home(Protocol):
     def undo(self, entry: PendingEntry, error: Exception) -> None:
         """The store refused an entry."""
 
-    def evict(self, act: Activation) -> None:
-        """Forget a clean object."""
+    def evict(self, act: Activation, reason: Eviction | None = "asked") -> None:
+        """Forget a clean object; without a `reason`, one that could not be loaded."""
 
     def watch(self, act: Activation) -> None:
         """See to it that the object hibernates when it is idle for long."""
 
-    def alarms_committed(self, act: Activation, before: dict[str, AlarmRow]) -> None:
-        """The object's durable alarms are other ones than before."""
+    def alarms_committed(self, act: Activation, before: dict[str, AlarmRow], fired: Sequence[Fired]) -> None:
+        """The object's durable alarms are other ones than before, and these were fired."""
 
 
 class Activation:
@@ -183,10 +188,10 @@ class Activation:
         self.alarms_now = book.settle(self.alarms_now)
         self.pending().fold_alarms(book)
 
-    def arm(self, row: AlarmRow) -> None:
-        """Replace an alarm in the name of the engine."""
+    def arm(self, name: str, row: AlarmRow | None) -> None:
+        """Replace an alarm in the name of the engine, or disarm it."""
         book = AlarmBook(self.alarms_now, self.home.now, self.home.spec)
-        book.set[row.name] = row
+        book.replace(name, row)
         self.take_over(book)
 
     def rollback(self, refused: PendingEntry) -> list[tuple[Call, Any]]:
@@ -306,6 +311,7 @@ class PendingEntry:
         "alarms_set",
         "cancelled",
         "delete",
+        "fired",
         "outputs",
         "results",
         "snapshot",
@@ -322,6 +328,7 @@ class PendingEntry:
         self.results: list[ResultRow] | None = None
         self.alarms_set: dict[str, AlarmRow] | None = None
         self.alarms_cleared: set[str] | None = None
+        self.fired: list[Fired] | None = None
         self.snapshot: Durable | None = None
 
     def change(self) -> Change:
@@ -349,6 +356,8 @@ class PendingEntry:
         """Take a turn's alarm changes over; the last word on each name wins."""
         if self.alarms_set is None or self.alarms_cleared is None:
             self.alarms_set, self.alarms_cleared = {}, set()
+        if (fired := book.has_fired()) is not None:
+            self.fired = [*(self.fired or ()), fired]
         for name in book.cleared:
             self.alarms_set.pop(name, None)
             self.alarms_cleared.add(name)
@@ -367,7 +376,7 @@ class PendingEntry:
         assert self.snapshot is not None, "a change is committed only after it was made"
         before, act.durable = act.durable[2], self.snapshot
         if self.snapshot[2] is not before:
-            act.home.alarms_committed(act, before)
+            act.home.alarms_committed(act, before, self.fired or ())
         if act.newest is self:
             act.newest = None
         if self.results is not None:

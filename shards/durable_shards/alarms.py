@@ -16,6 +16,7 @@ import orjson
 
 from durable_shards.errors import DefinitionError, InvalidArguments
 from durable_shards.recurrence import Missed, recurrence
+from durable_shards.shard_events import Fired
 from durable_storage.address import name_problem
 from durable_storage.store import AlarmRow
 from durable_storage.values import ANYTHING, Mismatch
@@ -150,7 +151,7 @@ class AlarmNames(Protocol):
 class AlarmBook:
     """The alarms of one object as one turn sees them. Implements `ObjectAlarms`."""
 
-    __slots__ = ("_committed", "_fired", "_now", "_spec", "cleared", "set")
+    __slots__ = ("_began", "_committed", "_fired", "_now", "_spec", "cleared", "set")
 
     def __init__(self, committed: Mapping[str, AlarmRow], now: Callable[[], datetime], spec: AlarmNames) -> None:
         self._committed = committed
@@ -165,9 +166,19 @@ class AlarmBook:
     def fire(self, row: AlarmRow, following: AlarmRow | None) -> None:
         """Begin a turn that fires `row`: its removal, or its next tick, is the turn's first change."""
         self._fired = (row, following)
-        self._replace(row.name, following)
+        self._began = self._now()
+        self.replace(row.name, following)
 
-    def _replace(self, name: str, row: AlarmRow | None) -> None:
+    def has_fired(self) -> Fired | None:
+        """What its turn fired, if it did: to be asked when the turn has ended well."""
+        if self._fired is None:
+            return None
+        row = self._fired[0]
+        lateness, duration = self._began - row.at, self._now() - self._began
+        return Fired(row.name, lateness.total_seconds(), duration.total_seconds())
+
+    def replace(self, name: str, row: AlarmRow | None) -> None:
+        """Arm an alarm, or disarm it."""
         if row is None:
             self.set.pop(name, None)
             self.cleared.add(name)
@@ -223,7 +234,7 @@ class AlarmBook:
             first = self._time(where, after, at)
         if first is None:
             raise InvalidArguments(f"{where}: {_OUT_OF_TIME}")
-        self._replace(name, AlarmRow(name, first, _encoded(name, payload), recurrence=rule.text if rule else None))
+        self.replace(name, AlarmRow(name, first, _encoded(name, payload), recurrence=rule.text if rule else None))
 
     def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
         """See `ObjectAlarms`. Any name may be cancelled: the class may have lost the method since."""

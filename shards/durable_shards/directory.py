@@ -6,16 +6,19 @@ is no more than its encoded state, its version and its alarms; an object that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from durable_shards import shard_events
 from durable_shards.activation import Activation, PendingEntry
+from durable_shards.shard_events import Fired
 from durable_storage.address import Address
 from durable_storage.store import AlarmRow
 
 if TYPE_CHECKING:
+    from durable_shards.shard_events import Eviction
     from durable_shards.spec import ClassSpec
     from durable_shards.wire import Call
 
@@ -33,6 +36,7 @@ class Hibernated(NamedTuple):
 class Surroundings:
     """What the objects of a shard need of its other parts."""
 
+    shard: int
     now: Callable[[], datetime]
     engine_for: Callable[[Activation], Any]
     commit: Callable[[PendingEntry], None]
@@ -40,7 +44,7 @@ class Surroundings:
     undo: Callable[[PendingEntry, Exception], None]
     watch: Callable[[ClassTable, Activation], None]
     """Told of each object that is live to stay."""
-    alarms_committed: Callable[[Activation, dict[str, AlarmRow]], None]
+    alarms_committed: Callable[[Activation, dict[str, AlarmRow], Sequence[Fired]], None]
 
 
 class ClassTable:
@@ -56,6 +60,7 @@ class ClassTable:
         "now",
         "prefix",
         "release",
+        "shard",
         "spec",
         "undo",
     )
@@ -63,6 +68,7 @@ class ClassTable:
     def __init__(self, prefix: str, spec: ClassSpec, around: Surroundings) -> None:
         self.prefix = prefix
         self.spec = spec
+        self.shard = around.shard
         self.now = around.now
         self.engine_for = around.engine_for
         self.commit = around.commit
@@ -95,6 +101,7 @@ class ClassTable:
         act.state, act.version, act.alarms_now, _ = kept
         act.durable = (act.state, act.version, act.alarms_now)
         self._watch(self, act)
+        shard_events.activated(act, "hibernation")
         return act
 
     def hibernate(self, act: Activation) -> None:
@@ -105,14 +112,26 @@ class ClassTable:
         if act.version or act.alarms_now:
             state = act.state if act.version else None
             self.asleep[object_id] = Hibernated(state, act.version, act.alarms_now, act.last_used)
+            shard_events.hibernated(act)
+        else:
+            shard_events.evicted(act.address, self.shard, "empty")
         act.forget()
 
-    def evict(self, act: Activation) -> None:
-        """Forget a clean object; the next call loads it."""
+    def evict(self, act: Activation, reason: Eviction | None = "asked") -> None:
+        """Forget a clean object; the next call loads it. Without a `reason`, one that could not be loaded."""
         assert act.clean, "an object with uncommitted or running turns cannot be forgotten"
         if self.live.get(act.address.object_id) is act:
             del self.live[act.address.object_id]
+            if reason is not None:
+                is_stored = act.version or act.alarms_now
+                shard_events.evicted(act.address, self.shard, reason if is_stored else "empty")
         act.forget()
+
+    def forget(self, object_id: str, reason: Eviction) -> Hibernated:
+        """Let go of what was kept of a hibernated object; the next call loads it."""
+        kept = self.asleep.pop(object_id)
+        shard_events.evicted(Address(self.prefix, self.spec.name, object_id), self.shard, reason)
+        return kept
 
 
 class Directory:

@@ -112,9 +112,7 @@ class Firings:
             return
         following, is_missed = self._following(row)
         if is_missed and at is not None:
-            act.alarms.fire(row, following)
-            book, act.book = act.alarms, None
-            act.take_over(book)
+            act.arm(name, following)
             self._answer(act, call, False)
             return
         if not self._turns.ready(act, call):
@@ -159,7 +157,7 @@ class Firings:
             again = self._clock.now() + self._policy.delay(attempts)
             log.warning("alarm %s of %s failed and is tried again at %s: %s", name, act.address, again, problem)
             row = row._replace(at=again, tick=row.tick or row.at)
-        act.arm(row)
+        act.arm(name, row)
 
     def retry(self, act: Activation, name: str | None) -> int:
         """Arm again, from now, what was parked or waits for another attempt (None: all); how many. Raises."""
@@ -172,5 +170,5 @@ class Firings:
                 raise InvalidArguments(f"{said}; it fires by itself once a class that has one is served")
         for row in rows:
             tick = row.tick or row.at
-            act.arm(row._replace(at=self._clock.now(), tick=tick, attempts=0, problem=None, is_parked=False))
+            act.arm(row.name, row._replace(at=self._clock.now(), tick=tick, attempts=0, problem=None, is_parked=False))
         return len(rows)

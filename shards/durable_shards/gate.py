@@ -110,6 +110,8 @@ class Gate:
             # A first attempt was a retry after all. Nothing was applied, so let all of them try again.
             outputs = self._run_again(act, outputs)
             error = PersistenceFailed("another turn of the same commit was undone and this one with it", retryable=True)
+        else:
+            log.error("a change of %s was refused, %d calls were undone: %s", act.address, len(outputs), error)
         failure = error if isinstance(error, DurableError) else PersistenceFailed(str(error))
         for call, _ in outputs:
             self.refuse(call, failure)

@@ -84,7 +84,7 @@ class IdleSweep:
         elif not act.clean:
             self._wheel[int(now) + 1].append((table, act))
         elif table.spec.options.shutdown_after is not None and idle_seconds >= table.spec.options.shutdown_after:
-            table.evict(act)
+            table.evict(act, "idle")
             self.evicted += 1
         else:
             table.hibernate(act)
@@ -100,7 +100,7 @@ class IdleSweep:
                 break
             due.append(object_id)
         for object_id in due:
-            del table.asleep[object_id]
+            table.forget(object_id, "idle")
         self.evicted += len(due)
 
     def estimate(self) -> int:
@@ -124,8 +124,7 @@ class IdleSweep:
             return
         for table in directory.tables():
             while excess > 0 and table.asleep:
-                object_id = next(iter(table.asleep))
-                kept = table.asleep.pop(object_id)
+                kept = table.forget(next(iter(table.asleep)), "memory")
                 excess -= len(kept.state or b"") + ASLEEP_OVERHEAD_BYTES
                 self.evicted += 1
         if excess <= 0:
@@ -136,7 +135,7 @@ class IdleSweep:
             if excess <= 0 or act.last_used >= now:
                 break
             excess -= 2 * len(act.state or b"") + LIVE_OVERHEAD_BYTES
-            act.home.evict(act)
+            act.home.evict(act, "memory")
             self.evicted += 1
 
 

@@ -11,9 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from durable_shards import shard_events
 from durable_shards.activation import Activation
 from durable_shards.gate import Gate
 from durable_shards.wire import Call
+from durable_storage import storage_events
 from durable_storage.errors import DurableError, StoreUnavailable
 from durable_storage.store import ResultRow, Store, Stored
 
@@ -32,16 +34,18 @@ class Batcher(Generic[Wanted, Found]):
     """Gathers what is wanted into one query at a time.
 
     `query` answers in the order asked. `found(wanted, answer)` takes each answer; `failed(wanted, error)` each
-    item of a query that failed and returns whether the item shall be asked for again.
+    item of a query that failed and returns whether the item shall be asked for again. `what` names the items.
     """
 
     def __init__(
         self,
+        what: str,
         query: Callable[[Sequence[Wanted]], Awaitable[Sequence[Found]]],
         found: Callable[[Wanted, Found], None],
         failed: Callable[[Wanted, DurableError], bool],
         done: Callable[[], None],
     ) -> None:
+        self._what = what
         self._query = query
         self._found = found
         self._failed = failed
@@ -95,10 +99,7 @@ class Batcher(Generic[Wanted, Found]):
                 except Exception:
                     log.exception("an answer of the store could not be worked off; the others are")
         else:
-            if not isinstance(error, DurableError):
-                log.error("a query of the store failed in an unexpected way", exc_info=error)
-                error = DurableError(f"the store failed in an unexpected way: {error!r}", retryable=True)
-            again = [item for item in items if self._failed(item, error)]
+            again = self._work_off_failure(items, error)
         self._wanted[:0] = again
         if self._wanted and self._scheduled is None and self._task is None:
             loop = asyncio.get_running_loop()
@@ -109,6 +110,17 @@ class Batcher(Generic[Wanted, Found]):
                 self._scheduled = loop.call_soon(self._start)
         self._done()
 
+    def _work_off_failure(self, items: list[Wanted], error: BaseException) -> list[Wanted]:
+        """Those to be asked for again."""
+        known = error
+        if not isinstance(known, DurableError):
+            known = DurableError(f"the store failed in an unexpected way: {error!r}", retryable=True)
+        again = [item for item in items if self._failed(item, known)]
+        if not again or self._retry_seconds == RETRY_SECONDS_MIN:  # one line for an outage, not one for each attempt
+            what = f"{len(items)} {self._what} could not be loaded" + (", trying again" if again else "")
+            log.error("%s: %s", what, known, exc_info=error if known is not error else None)
+        return again
+
 
 class Loader:
     """Fetches objects and idempotency results for the shard; the calls wait in their objects' mailboxes."""
@@ -118,18 +130,20 @@ class Loader:
         store: Store,
         gate: Gate,
         *,
+        shard: int,
         looked_up: Callable[[Activation, Call, ResultRow | None], None],
         resume: Callable[[Activation], None],
     ) -> None:
         self._store = store
         self._gate = gate
+        self._shard = shard
         self._on_looked_up = looked_up
         self._resume = resume
         self._objects: Batcher[Activation, Stored | None] = Batcher(
-            self._load, self._loaded, self._load_failed, gate.released
+            "objects", self._load, self._loaded, self._load_failed, gate.released
         )
         self._keys: Batcher[tuple[Activation, Call], ResultRow | None] = Batcher(
-            self._look_up, self._looked_up, self._look_up_failed, gate.released
+            "idempotency keys", self._look_up, self._looked_up, self._look_up_failed, gate.released
         )
         self.loads = 0
 
@@ -153,7 +167,7 @@ class Loader:
         return self._objects.waiting + self._keys.waiting
 
     async def _load(self, acts: Sequence[Activation]) -> Sequence[Stored | None]:
-        return await self._store.load([act.address for act in acts])
+        return await storage_events.load(self._store, [act.address for act in acts], self._shard)
 
     def _loaded(self, act: Activation, stored: Stored | None) -> None:
         self.loads += 1
@@ -163,6 +177,7 @@ class Loader:
                 act.alarms_now = {row.name: row for row in stored.alarms}
             act.durable = (act.state, act.version, act.alarms_now)
         act.paused -= 1
+        shard_events.activated(act, "store")
         self._gate.tick()
         self._resume(act)
         act.home.watch(act)
@@ -182,7 +197,7 @@ class Loader:
             return True
         act.paused -= 1
         if act.clean:
-            act.home.evict(act)
+            act.home.evict(act, None)
         return False
 
     async def _look_up(self, wanted: Sequence[tuple[Activation, Call]]) -> Sequence[ResultRow | None]:

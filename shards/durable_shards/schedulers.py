@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from durable_shards.clock import Clock
 from durable_shards.errors import CallTimeout, NotOwner, ObjectParked, Overloaded
 from durable_shards.firing import Firing
+from durable_shards.shard_events import problem_of
 from durable_shards.statistics import SchedulerStatistics
 from durable_shards.wire import Call
 from durable_storage.address import Address
@@ -212,7 +213,7 @@ class DeadlineScheduler:
         elif (hold := _hold_seconds(error, began)) is not None:
             self._land(alarm, hold)
         else:
-            self._failed(alarm, _problem(error), _DeadlineFiring(alarm, self._noted))
+            self._failed(alarm, problem_of(error), _DeadlineFiring(alarm, self._noted))
 
     def _noted(self, alarm: DueAlarm, error: DurableError | None, _: bool) -> None:
         """A failure stands in the alarm's row, or could not be written there."""
@@ -331,8 +332,3 @@ def _hold_seconds(error: DurableError, began: bool) -> float | None:
     is_undone_with_others = isinstance(error, PersistenceFailed) and error.retryable
     is_unreached = isinstance(error, (Overloaded, NotOwner, Unavailable, CallTimeout)) and not began
     return HOLD_SECONDS if is_undone_with_others or is_unreached else None
-
-
-def _problem(error: DurableError) -> str:
-    """For people: what the handler raised, and where."""
-    return getattr(error, "traceback", "") or f"{type(error).__name__}: {error.message}"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from durable_shards import mailbox, system
+from durable_shards import mailbox, shard_events, system
 from durable_shards.activation import Activation
 from durable_shards.admission import Admission, handler_of
 from durable_shards.alarm_driver import AlarmDriver
@@ -30,13 +30,14 @@ from durable_shards.purge import Purge
 from durable_shards.registry import Registry
 from durable_shards.requests import Requests
 from durable_shards.schedulers import DeadlineScheduler, Scheduler
+from durable_shards.shard_events import Fired
 from durable_shards.shard_settings import ShardSettings
 from durable_shards.spec import ClassSpec
-from durable_shards.statistics import SchedulerStatistics, ShardStatistics
+from durable_shards.statistics import ShardStatistics, statistics_of
 from durable_shards.system_parts import Parts
 from durable_shards.turn import Turns
 from durable_shards.wire import FLAG_ONE_WAY, Call, Peer
-from durable_storage.errors import DurableError, Fenced
+from durable_storage.errors import DurableError
 from durable_storage.store import AlarmRow, Claim, ResultRow, Store
 from durable_storage.writer import Writer
 
@@ -73,8 +74,9 @@ class Shard:
         self._on_stop = on_stop
         self._make_scheduler = make_scheduler or deadline_scheduler
         self.gate = Gate(store, self.clock, self.resume, self.stop)
-        self.writer = Writer(store, self.clock.monotonic, self._committed, self.gate.released, self.stop)
-        self.loader = Loader(store, self.gate, looked_up=self._looked_up, resume=self.resume)
+        number = settings.shard
+        self.writer = Writer(store, self.clock.monotonic, self._committed, self.gate.released, self.stop, number)
+        self.loader = Loader(store, self.gate, shard=number, looked_up=self._looked_up, resume=self.resume)
         self.keys = Keys(
             self.gate,
             self.clock,
@@ -87,6 +89,7 @@ class Shard:
         self.directory = Directory(
             registry.classes,
             Surroundings(
+                shard=number,
                 now=self.clock.now,
                 engine_for=self._engine_for,
                 commit=self.writer.add,
@@ -155,6 +158,7 @@ class Shard:
         self._heartbeat = loop.call_later(RENEW_SECONDS, self._beat)
         self._purge = Purge(self.store)
         self.idle.start(self.directory, loop)
+        shard_events.shard_started(self, self.clock.monotonic() - asked_at)
         self.alarms.start()
 
     # The way of a call.
@@ -292,7 +296,8 @@ class Shard:
 
     # The store's side.
 
-    def _alarms_committed(self, act: Activation, before: dict[str, AlarmRow]) -> None:
+    def _alarms_committed(self, act: Activation, before: dict[str, AlarmRow], fired: Sequence[Fired]) -> None:
+        shard_events.alarms_committed(act, before, fired)
         if self.alarms is not None:
             self.alarms.committed(act, before)
 
@@ -314,8 +319,7 @@ class Shard:
             return
         self.stopped = error
         self.draining = True
-        level = logging.WARNING if isinstance(error, Fenced) else logging.ERROR
-        log.log(level, "shard %s stops: %s", self.settings.shard, error)
+        shard_events.shard_lost(self, error)
         self.writer.stop()
         self._pause_alarms()
         self.gate.lease.close()
@@ -340,38 +344,18 @@ class Shard:
 
     def statistics(self) -> ShardStatistics:
         """A snapshot of every moving part."""
-        live, hibernated = self.directory.counts()
-        return ShardStatistics(
-            shard=self.settings.shard,
-            epoch=self.store.epoch,
-            seq=self.store.seq,
-            live=live,
-            hibernated=hibernated,
-            turns=self.turns.count,
-            failures=self.turns.failures,
-            refusals=self.gate.refusals,
-            gated=self.gate.waiting,
-            loads=self.loader.loads,
-            loading=self.loader.waiting(),
-            hibernations=self.idle.hibernated,
-            evictions=self.idle.evicted,
-            lease_holds=self.gate.lease.holds,
-            one_way_errors=self.gate.one_way_errors,
-            memory_bytes=self.idle.estimate(),
-            writer=self.writer.statistics(),
-            alarms=self.alarms.scheduler.statistics() if self.alarms else SchedulerStatistics(0, 0, 0, 0.0),
-            alarm_failures=self.firings.failures,
-            alarms_parked=self.firings.parked,
-        )
+        return statistics_of(self)
 
     async def drain(self) -> None:
         """Take no new calls, finish what runs and waits, commit it, and let the answers leave."""
-        self.draining = True
+        again, self.draining = self.draining, True
         self._pause_alarms()
         while self.stopped is None and not self._settled():
             self.gate.moved.clear()
             await self.gate.moved.wait()
         self.gate.released()
+        if not again and self.stopped is None:
+            shard_events.shard_drained(self)
 
     def _settled(self) -> bool:
         return not self.gate.waiting and all(act.clean for act in self.directory.live())
@@ -402,6 +386,7 @@ class Shard:
         if self.alarms is not None:
             await self.alarms.scheduler.close()
         await self.store.close()
+        shard_events.shard_stopped(self)
 
 
 def deadline_scheduler(shard: Shard) -> Scheduler:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from durable_storage import storage_events
 from durable_storage.errors import DurableError, Fenced
 from durable_storage.limits import BATCH_ROWS_MAX
 from durable_storage.store import Change, Store
@@ -54,7 +55,7 @@ class Writer:
     `on_commit(sent_at)` is called after each commit, before anybody hears of it, with the monotonic time at which it
     was sent (ownership was ours at least until then); `on_outcomes()` when its entries have heard;
     `on_stop(error)` once when the store refuses to go on: with Fenced when the
-    ownership is lost, with the error itself when the store broke its contract.
+    ownership is lost, with the error itself when the store broke its contract. `shard` is its number, for telemetry.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Writer:
         on_commit: Callable[[float], None],
         on_outcomes: Callable[[], None],
         on_stop: Callable[[Exception], None],
+        shard: int = 0,
     ) -> None:
         self._store = store
         self._monotonic = monotonic
         self._on_commit = on_commit
         self._on_outcomes = on_outcomes
         self._on_stop = on_stop
+        self._shard = shard
         self._gathering: list[Entry] = []
         self._flying: list[Entry] = []
         self._commit: asyncio.Task[dict[int, Exception]] | None = None
@@ -104,7 +107,8 @@ class Writer:
             return
         self._flying = entries
         sent_at = self._monotonic()
-        self._commit = asyncio.get_running_loop().create_task(self._store.commit([entry.change() for entry in entries]))
+        saving = storage_events.save(self._store, [entry.change() for entry in entries], self._shard)
+        self._commit = asyncio.get_running_loop().create_task(saving)
         # A callback, not an awaiting task: what is released may run user code, which must not find itself
         # inside a task of ours.
         self._commit.add_done_callback(lambda done: self._finish(done, sent_at))

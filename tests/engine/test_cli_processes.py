@@ -45,6 +45,29 @@ class Counter(DurableObject, name="shop.Counter"):
     def crash(self) -> None:
         raise ZeroDivisionError("a bug")
 """
+WATCHED = (
+    OBJECTS
+    + """
+
+import os
+from pathlib import Path
+
+from durable_engine import events
+
+
+def note(name, measurements, metadata):
+    with Path(__file__).with_name("events.txt").open("a") as file:
+        file.write(f"{os.getpid()} {metadata['shard']} {name}\\n")
+
+
+def broken(name, measurements, metadata):
+    raise RuntimeError("a bug of the handler")
+
+
+events.attach(broken, "storage.save.stop")
+events.attach(note, "shard.*", "storage.save.stop")
+"""
+)
 
 
 def environment() -> dict[str, str]:
@@ -296,6 +319,25 @@ def test_a_server_that_cannot_start_says_why_in_a_line(folder: Path, words: list
     assert (result.returncode, result.stdout) == (code, "")
     assert [line for line in result.stderr.splitlines() if line.startswith("error: ") and says in line]
     assert "Traceback" not in result.stderr or "broken.py" in words
+
+
+def test_handlers_of_events_are_attached_where_the_classes_are_declared(folder: Path, launch: Launch) -> None:
+    """parity 111: they hear what happens in each shard process, and one that raises is only in the log."""
+    (folder / "watched.py").write_text(WATCHED)
+    server = launch("run", "watched.py", "--shards", "2")
+    assert [server.ask("call", "shop.Counter", "c", "add") for _ in range(2)] == [1, 2]
+    owner = server.ask("objects", "show", "shop.Counter", "c")["shard"]
+    shards = {shard["shard"]: shard["pid"] for shard in server.ask("shards", "list")}
+    assert server.stop() == 0
+    heard = (folder / "events.txt").read_text().splitlines()
+    for shard, pid in shards.items():
+        saves = ["storage.save.stop"] * 2 if shard == owner else []
+        expected = ["shard.started", *saves, "shard.drained", "shard.stopped"]
+        assert [line for line in heard if line.startswith(f"{pid} ")] == [f"{pid} {shard} {name}" for name in expected]
+    log = "".join(server.log)
+    assert log.count("RuntimeError: a bug of the handler") == 1
+    assert "broken" in log
+    assert "was detached" in log
 
 
 def test_ctrl_c_drains_and_is_exit_code_130(launch: Launch) -> None:

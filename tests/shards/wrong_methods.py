@@ -332,7 +332,10 @@ WRONG: list[tuple[Callable[[], None], str]] = [
     (argument_that_is_an_object, "Wrong.run, argument other: Base: objects do not travel; pass the id (str)"),
     (result_that_cannot_travel, "Wrong.run, what it returns: module cannot travel"),
     (argument_of_unknown_type, "Wrong.run, argument it: the annotation 'NotDefined' cannot be read: name 'NotDefined'"),
-    (alarm_with_arguments, "Wrong.ring: write def ring(self); it may also take attempt, payload and at, and nothing else"),
+    (
+        alarm_with_arguments,
+        "Wrong.ring: write def ring(self); it may also take attempt, payload and at, and nothing else",
+    ),
     (handle_alarm_without_name, "Wrong.handle_alarm: write def handle_alarm(self, name); it may also take"),
     (after_load_with_arguments, "Wrong.after_load: write a plain method, def after_load(self) -> None"),
     (
