@@ -31,9 +31,9 @@ def change(where: str | Address = "a", state: bytes | None = None, version: int 
     return Change(at, partition_of(*at), state=state, version=version, **more)
 
 
-def alarm(name: str, minutes: float = 0, payload: bytes | None = None, attempts: int = 0) -> AlarmRow:
+def alarm(name: str, minutes: float = 0, payload: bytes | None = None, attempts: int = 0, **more: Any) -> AlarmRow:
     """An alarm some minutes from NOW."""
-    return AlarmRow(name, NOW + timedelta(minutes=minutes), payload, attempts)
+    return AlarmRow(name, NOW + timedelta(minutes=minutes), payload, attempts, **more)
 
 
 def result(key: str, value: bytes = b"\x01", minutes: float = 60, fingerprint: int = 7) -> ResultRow:
