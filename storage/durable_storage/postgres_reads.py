@@ -41,7 +41,7 @@ class PostgresReads:
         self._link = Link(url, name=name, deadline_seconds=deadline_seconds)
         self._lock = asyncio.Lock()
         self._known = {""}
-        self._unusable: set[str] = set()
+        self._told: dict[tuple[str, str], str] = {}
 
     async def fetch(self, statement: str, *args: Any, prefix: str = "") -> list[Any]:
         """Rows of a statement that may be executed twice: a broken connection is replaced once without a word."""
@@ -121,40 +121,36 @@ class PostgresReads:
         """Alarms of all tenants to be fired, soonest first."""
         soonest, ours, classes = Soonest(before, limit), self._partitions, _served_arguments(served)
 
-        async def add(prefix: str, schema: str) -> None:
-            sql = _SQL["due_alarms"].format(schema=schema)
+        async def add(prefix: str, sql: str) -> None:
             rows = await self.fetch(sql, soonest.before, ours.start, ours.stop, *classes, limit, prefix=prefix)
             soonest.add(DueAlarm(Address(prefix, *key), name, _aware(at)) for *key, name, at in rows)
 
-        await self._visit_tenants(add)
+        await self._in_all_tenants("due_alarms", add)
         return soonest.alarms
 
     async def purge_results(self, now: datetime, limit: int) -> int:
         """Remove expired results of all tenants."""
         removed = 0
 
-        async def purge(prefix: str, schema: str) -> None:
+        async def purge(prefix: str, sql: str) -> None:
             nonlocal removed
             if removed < limit:
-                sql = _SQL["purge_results"].format(schema=schema)
                 removed += (await self.fetch(sql, now, limit - removed, prefix=prefix))[0][0]
 
-        await self._visit_tenants(purge)
+        await self._in_all_tenants("purge_results", purge)
         return removed
 
-    async def _visit_tenants(self, visit: Callable[[str, str], Awaitable[None]]) -> None:
-        """`visit(prefix, quoted schema)` for every tenant. One that cannot be used is logged once and left out."""
+    async def _in_all_tenants(self, name: str, execute: Callable[[str, str], Awaitable[None]]) -> None:
+        """`execute(prefix, sql)` for every tenant. One that cannot be used is left out, and logged once."""
         for (schema,) in await self.fetch(_SQL["tenant_schemas"], self._home):
             try:
-                await visit("" if schema == self._home else schema, quoted(schema))
+                await execute("" if schema == self._home else schema, _SQL[name].format(schema=quoted(schema)))
             except (SchemaMismatch, StoreUnavailable) as error:
                 if not self._link.is_open:
                     raise  # The server is away, for all of them.
-                if schema not in self._unusable:
-                    _log.warning("nothing is looked for in schema %r until it can be used: %s", schema, error)
-                self._unusable.add(schema)
-            else:
-                self._unusable.discard(schema)
+                if self._told.get((name, schema)) != error.message:
+                    _log.warning("%s leaves schema %r out until it can be used: %s", name, schema, error)
+                self._told[name, schema] = error.message
 
     async def close(self) -> None:
         """End the connection."""

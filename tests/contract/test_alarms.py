@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta, timezone
+from contextlib import closing
+from datetime import timedelta
 from itertools import pairwise
+from typing import Any
+
+import apsw
+import asyncpg
 
 from durable_storage.address import partitions_of_shard
 from durable_storage.store import AlarmRow, Change, DueAlarm, ListedAlarm, Served, Store
-from tests.contract.rigs import NOW, Rig, address, alarm, change
+from tests.contract.rigs import NOW, TIMES, MemoryRig, PostgresRig, Rig, SqliteRig, address, alarm, change
 
 SERVED = Served(("Anything",), (("Counter", "x"), ("Counter", "y")))
 NOBODY = Served((), ())
@@ -73,21 +78,39 @@ async def test_arming_a_name_again_replaces_everything(rig: Rig) -> None:
     assert stored.alarms == (FULL,)
 
 
+async def claims(rig: Rig, statement: str = "SELECT claimed_at FROM durable_alarms") -> list[Any]:
+    """Who claimed the alarms, as a scheduler of jobs writes it into the tables; or execute another statement."""
+    if isinstance(rig, PostgresRig):
+        connection = await asyncpg.connect(rig.url)
+        rows: list[Any] = await connection.fetch(statement)
+        await connection.close()
+        return [row[0] for row in rows]
+    assert isinstance(rig, SqliteRig)
+    with closing(apsw.Connection(str(rig.directory / "g000001" / "shard-000.sqlite3"))) as file:
+        return [row[0] for row in file.execute(statement)]
+
+
+async def test_arming_a_name_again_takes_it_from_whoever_claimed_it(rig: Rig) -> None:
+    """A job that was deferred for the alarm before is none for this one."""
+    if isinstance(rig, MemoryRig):
+        return  # It has nothing that could be claimed.
+    store = await rig.open()
+    await store.commit([armed("a", alarm("x"))])
+    await claims(rig, "UPDATE durable_alarms SET claimed_at = scheduled_at")
+    assert None not in await claims(rig)
+    await store.commit([armed("a", alarm("x"))])
+    assert await claims(rig) == [None]
+
+
 async def test_all_times_of_an_alarm_are_exact(rig: Rig) -> None:
     """To the microsecond, from the first year to the last, listed and due as well."""
     store = await rig.open()
-    times = [
-        datetime(1, 1, 1, tzinfo=UTC),
-        datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
-        datetime(2026, 3, 29, 2, 30, tzinfo=timezone(timedelta(hours=2))),
-        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
-    ]
-    await store.commit([armed("a", *(AlarmRow(str(i), at, tick=at) for i, at in enumerate(times)))])
+    await store.commit([armed("a", *(AlarmRow(str(i), at, tick=at) for i, at in enumerate(TIMES)))])
     (stored,) = await store.load([address("a")])
-    assert [(row.at, row.tick) for row in stored.alarms] == [(at, at) for at in times]
-    assert [(each.row.at, each.row.tick) for each in await listed(store, None)] == [(at, at) for at in times]
-    due = await store.due_alarms(Served(("Counter",), ()), times[-1], 10)
-    assert [each.at for each in due] == times[:-1]
+    assert [(row.at, row.tick) for row in stored.alarms] == [(at, at) for at in TIMES]
+    assert [(each.row.at, each.row.tick) for each in await listed(store, None)] == [(at, at) for at in TIMES]
+    due = await store.due_alarms(Served(("Counter",), ()), TIMES[-1], 10)
+    assert [each.at for each in due] == TIMES[:-1]
     assert all(each.at.tzinfo for each in due)
 
 

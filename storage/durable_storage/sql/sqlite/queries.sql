@@ -74,7 +74,7 @@ SELECT alarm_name, scheduled_at, CAST(payload AS BLOB), attempts, recurrence, ti
 WHERE object_type = ? AND object_id = ?;
 
 -- due_alarms --
--- Alarms to be fired, soonest first: from the index alone, which no plan may pass over for another one.
+-- Alarms to be fired, soonest first, in the order of an index that no plan may pass over for another one.
 SELECT object_type, object_id, alarm_name, scheduled_at FROM durable_alarms INDEXED BY durable_alarms_due
 WHERE NOT parked AND scheduled_at < ?1 AND (
     object_type IN (SELECT value FROM json_each(?2))
