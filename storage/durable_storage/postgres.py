@@ -27,7 +27,7 @@ from durable_storage.postgres_errors import EXPECTED, Verdict, explanation, judg
 from durable_storage.postgres_link import DEADLINE_SECONDS, Link
 from durable_storage.postgres_reads import PostgresReads
 from durable_storage.queries import queries
-from durable_storage.store import Change, Claim, KeyExists, ResultRow, Stored
+from durable_storage.store import Change, Claim, DueAlarm, KeyExists, ListedAlarm, ResultRow, Served, Stored
 
 _log = logging.getLogger(__name__)
 
@@ -141,6 +141,16 @@ class PostgresStore:
     async def list_ids(self, prefix: str, object_type: str, after: str | None, limit: int) -> list[str]:
         """A page of ids in byte order."""
         return await self._opened_reads().list_ids(prefix, object_type, after or "", limit)
+
+    async def due_alarms(self, served: Served, before: datetime, limit: int) -> list[DueAlarm]:
+        """Alarms of all tenants to be fired, soonest first."""
+        return await self._opened_reads().due_alarms(served, before, limit)
+
+    async def list_alarms(
+        self, prefix: str, served: Served | None, after: tuple[str, str, str] | None, limit: int
+    ) -> list[ListedAlarm]:
+        """A page of a tenant's alarms."""
+        return await self._opened_reads().list_alarms(prefix, served, after, limit)
 
     async def purge_results(self, limit: int) -> int:
         """Remove expired results of all tenants."""

@@ -32,7 +32,7 @@ _COLUMNS: Final = {
     "deletes": _ADDRESS,
     "disarms": _ADDRESS,
     "clears": _ALARM,
-    "alarms": ("text", "text", "text", "timestamptz", "text", "integer", "smallint"),
+    "alarms": (*_ALARM, "timestamptz", "text", "integer", "text", "timestamptz", "text", "boolean", "smallint"),
     "results": ("text", "text", "text", "bigint", "bytea", "timestamptz"),
 }
 
@@ -105,9 +105,9 @@ def _compose_all(objects: list[tuple[Any, ...]], extras: list[Change], now: date
     deleted = [change for change in extras if change.delete]
     clears = [(*change.address[1:], name) for change in extras for name in change.alarms_cleared]
     alarms = [
-        (*change.address[1:], name, at, None if payload is None else payload.decode(), attempts, change.partition)
+        (*change.address[1:], name, at, None if payload is None else payload.decode(), *rest, change.partition)
         for change in extras
-        for name, at, payload, attempts in change.alarms_set
+        for name, at, payload, *rest in change.alarms_set
     ]
     results = [(*change.address[1:], *row) for change in extras for row in change.results]
     arguments: list[Any] = [now, len(results)] if results else []
@@ -120,7 +120,7 @@ def _compose_all(objects: list[tuple[Any, ...]], extras: list[Change], now: date
     if clears:
         arguments += _columns(clears, 3)
     if alarms:
-        arguments += _columns(alarms, 7)
+        arguments += _columns(alarms, 11)
     if results:
         arguments += _columns(results, 6)
     return Shape(bool(objects), bool(deleted), bool(clears), bool(alarms), bool(results)), arguments

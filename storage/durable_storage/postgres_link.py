@@ -26,6 +26,9 @@ _SESSION: Final = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # A page comes in the order of an index; by way of a bitmap all pages are read and sorted for each one.
+    "enable_bitmapscan": "off",
+    "max_parallel_workers_per_gather": "0",
     "plan_cache_mode": "force_generic_plan",
     # So that a server whose client vanished does not keep the host row's lock.
     "tcp_keepalives_idle": "10",

@@ -1,9 +1,14 @@
-"""The reading half of a PostgreSQL store: one connection, one statement at a time, tenants checked at first use."""
+"""The reading half of a PostgreSQL store: one connection, one statement at a time, tenants checked at first use.
+
+What concerns all tenants goes on without one that cannot be used: its schema may be of another version, or not ours to
+read.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,14 +16,19 @@ import asyncpg
 
 from durable_storage import postgres_schema
 from durable_storage.address import Address
+from durable_storage.due import BEFORE_ALL, NOTHING_SERVED, Soonest
+from durable_storage.errors import SchemaMismatch, StoreUnavailable
 from durable_storage.postgres_batch import quoted
 from durable_storage.postgres_errors import EXPECTED, Verdict, explanation, judge
 from durable_storage.postgres_link import Link
 from durable_storage.queries import queries
-from durable_storage.store import AlarmRow, ResultRow, Stored
+from durable_storage.store import AlarmRow, DueAlarm, ListedAlarm, ResultRow, Served, Stored
+
+_log = logging.getLogger(__name__)
 
 _SQL = queries("postgres")
-_ONCE_MORE = {Verdict.UNKNOWN, Verdict.RECONNECT, Verdict.RETRY}
+_LOST = {Verdict.UNKNOWN, Verdict.RECONNECT}
+_ONCE_MORE = {*_LOST, Verdict.RETRY}
 
 
 class PostgresReads:
@@ -31,23 +41,28 @@ class PostgresReads:
         self._link = Link(url, name=name, deadline_seconds=deadline_seconds)
         self._lock = asyncio.Lock()
         self._known = {""}
+        self._told: dict[tuple[str, str], str] = {}
 
     async def fetch(self, statement: str, *args: Any, prefix: str = "") -> list[Any]:
         """Rows of a statement that may be executed twice: a broken connection is replaced once without a word."""
         async with self._lock:
             try:
-                return await self._link.fetch(statement, *args)
+                return await self._attempt(statement, *args)
             except EXPECTED as error:
-                verdict = judge(error)
-                if verdict is not Verdict.RETRY:
-                    self._link.drop()
-                if verdict not in _ONCE_MORE:
+                if judge(error) not in _ONCE_MORE:
                     raise self._explained(error, prefix) from error
             try:
-                return await self._link.fetch(statement, *args)
+                return await self._attempt(statement, *args)
             except EXPECTED as error:
-                self._link.drop()
                 raise self._explained(error, prefix) from error
+
+    async def _attempt(self, statement: str, *args: Any) -> list[Any]:
+        try:
+            return await self._link.fetch(statement, *args)
+        except EXPECTED as error:
+            if judge(error) in _LOST:
+                self._link.drop()
+            raise
 
     def _explained(self, error: BaseException, prefix: str) -> Exception:
         return explanation(error, migrate=postgres_schema.migrate_command(self._url, prefix))
@@ -93,14 +108,49 @@ class PostgresReads:
         rows = await self.fetch(sql, object_type, after, ours.start, ours.stop, limit, prefix=prefix)
         return [row[0] for row in rows]
 
+    async def list_alarms(
+        self, prefix: str, served: Served | None, after: tuple[str, str, str] | None, limit: int
+    ) -> list[ListedAlarm]:
+        """A page of a tenant's alarms."""
+        sql = _SQL["list_alarms"].format(schema=await self._schema(prefix))
+        ours, classes = self._partitions, _served_arguments(served or NOTHING_SERVED)
+        rows = await self.fetch(sql, *(after or BEFORE_ALL), ours.start, ours.stop, *classes, limit, prefix=prefix)
+        return [ListedAlarm(Address(prefix, *row[:2]), _alarm(*row[2:])) for row in map(tuple, rows)]
+
+    async def due_alarms(self, served: Served, before: datetime, limit: int) -> list[DueAlarm]:
+        """Alarms of all tenants to be fired, soonest first."""
+        soonest, ours, classes = Soonest(before, limit), self._partitions, _served_arguments(served)
+
+        async def add(prefix: str, sql: str) -> None:
+            rows = await self.fetch(sql, soonest.before, ours.start, ours.stop, *classes, limit, prefix=prefix)
+            soonest.add(DueAlarm(Address(prefix, *key), name, _aware(at)) for *key, name, at in rows)
+
+        await self._in_all_tenants("due_alarms", add)
+        return soonest.alarms
+
     async def purge_results(self, now: datetime, limit: int) -> int:
         """Remove expired results of all tenants."""
         removed = 0
-        for (schema,) in await self.fetch(_SQL["tenant_schemas"]):
+
+        async def purge(prefix: str, sql: str) -> None:
+            nonlocal removed
             if removed < limit:
-                sql = _SQL["purge_results"].format(schema=quoted(schema))
-                removed += (await self.fetch(sql, now, limit - removed))[0][0]
+                removed += (await self.fetch(sql, now, limit - removed, prefix=prefix))[0][0]
+
+        await self._in_all_tenants("purge_results", purge)
         return removed
+
+    async def _in_all_tenants(self, name: str, execute: Callable[[str, str], Awaitable[None]]) -> None:
+        """`execute(prefix, sql)` for every tenant. One that cannot be used is left out, and logged once."""
+        for (schema,) in await self.fetch(_SQL["tenant_schemas"], self._home):
+            try:
+                await execute("" if schema == self._home else schema, _SQL[name].format(schema=quoted(schema)))
+            except (SchemaMismatch, StoreUnavailable) as error:
+                if not self._link.is_open:
+                    raise  # The server is away, for all of them.
+                if self._told.get((name, schema)) != error.message:
+                    _log.warning("%s leaves schema %r out until it can be used: %s", name, schema, error)
+                self._told[name, schema] = error.message
 
     async def close(self) -> None:
         """End the connection."""
@@ -109,16 +159,33 @@ class PostgresReads:
 
 def _gather(found: list[Stored | None], places: Sequence[int], rows: Sequence[asyncpg.Record]) -> None:
     alarms: dict[int, list[AlarmRow]] = {}
-    for place, state, version, name, at, payload, attempts in rows:
+    for place, state, version, name, *rest in rows:
         index = places[place - 1]
         if name is None:
             found[index] = Stored(state.encode(), version, ())
         else:
-            alarm = AlarmRow(name, _aware(at), None if payload is None else payload.encode(), attempts)
-            alarms.setdefault(index, []).append(alarm)
+            alarms.setdefault(index, []).append(_alarm(name, *rest))
     for index, armed in alarms.items():
         stored = found[index] or Stored(None, 0, ())
         found[index] = stored._replace(alarms=tuple(sorted(armed)))
+
+
+def _alarm(
+    name: str,
+    at: datetime,
+    payload: str | None,
+    attempts: int,
+    recurrence: str | None,
+    tick: datetime | None,
+    problem: str | None,
+    parked: bool,
+) -> AlarmRow:
+    kept = None if payload is None else payload.encode()
+    return AlarmRow(name, _aware(at), kept, attempts, recurrence, tick and _aware(tick), problem, parked)
+
+
+def _served_arguments(served: Served) -> tuple[tuple[str, ...], list[str], list[str]]:
+    return served.catch_all, [pair[0] for pair in served.named], [pair[1] for pair in served.named]
 
 
 def _aware(at: datetime) -> datetime:

@@ -16,14 +16,15 @@ from time import monotonic
 from durable_storage.address import Address
 from durable_storage.backoff import Backoff
 from durable_storage.batching import settle
+from durable_storage.due import BEFORE_ALL, NOTHING_SERVED
 from durable_storage.errors import StoreUnavailable
 from durable_storage.ownership import Ownership, closed
+from durable_storage.sqlite_alarms import microseconds
 from durable_storage.sqlite_errors import explained
-from durable_storage.sqlite_file import microseconds
 from durable_storage.sqlite_layout import Layout
 from durable_storage.sqlite_reads import SqliteReads
 from durable_storage.sqlite_shard import OutcomeUnknown, SqliteShard
-from durable_storage.store import Change, Claim, ResultRow, Stored
+from durable_storage.store import Change, Claim, DueAlarm, ListedAlarm, ResultRow, Served, Stored
 from durable_storage.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -122,6 +123,19 @@ class SqliteStore:
         """Raises Fenced when the files have another owner."""
         writer, shard = self._opened_writer()
         await writer.run(shard.confirm)
+
+    async def due_alarms(self, served: Served, before: datetime, limit: int) -> list[DueAlarm]:
+        """Alarms of all tenants to be fired, soonest first."""
+        writer, shard = self._opened_writer()
+        return await writer.run(explained, self._layout.root, shard.due_alarms, served, before, limit)
+
+    async def list_alarms(
+        self, prefix: str, served: Served | None, after: tuple[str, str, str] | None, limit: int
+    ) -> list[ListedAlarm]:
+        """A page of a tenant's alarms."""
+        reader, reads = self._opened_reader()
+        page = (prefix, served or NOTHING_SERVED, after or BEFORE_ALL, limit)
+        return await reader.run(explained, self._layout.root, reads.list_alarms, *page)
 
     async def purge_results(self, limit: int) -> int:
         """Remove expired results."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,15 +18,21 @@ from durable_storage.batching import Refused, refusal
 from durable_storage.errors import Fenced
 from durable_storage.ownership import Ownership
 from durable_storage.queries import queries
-from durable_storage.store import AlarmRow, Change, Claim, KeyExists, ResultRow, Stored
+from durable_storage.sqlite_alarms import (
+    alarm_of,
+    alarm_row,
+    due_alarm_of,
+    from_microseconds,
+    listed_alarm_of,
+    microseconds,
+    served_arguments,
+)
+from durable_storage.store import Change, Claim, DueAlarm, KeyExists, ListedAlarm, ResultRow, Served, Stored
 
 BUSY_SECONDS: Final = 5.0
 """For how long a statement waits for somebody else's lock on the file."""
 CHECKPOINT_PAGES: Final = 4000
 """Size of the write-ahead log (4 KB pages) at which it is folded into the file: larger makes it rarer."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 SQL: Final = queries("sqlite")
 
@@ -47,16 +53,6 @@ class Sibling(NamedTuple):
 
     prefix: str
     seq: int
-
-
-def microseconds(at: datetime) -> int:
-    """Since 1970, exact."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def from_microseconds(value: int) -> datetime:
-    """The inverse of `microseconds`."""
-    return _EPOCH + timedelta(microseconds=value)
 
 
 def connect(path: Path, *, readonly: bool = False) -> apsw.Connection:
@@ -203,10 +199,7 @@ class ShardFile:
         for name in change.alarms_cleared:
             self._run(SQL["clear_alarm"], (object_type, object_id, name))
         for alarm in change.alarms_set:
-            payload = None if alarm.payload is None else alarm.payload.decode()
-            at = microseconds(alarm.at)
-            row = (object_type, object_id, alarm.name, change.partition, at, payload, alarm.attempts)
-            self._run(SQL["set_alarm"], row)
+            self._run(SQL["set_alarm"], alarm_row(change, alarm))
 
     def _apply_results(self, changes: Sequence[Change], now: int) -> None:
         rows = [
@@ -235,10 +228,7 @@ class ShardFile:
 
     def _load(self, key: tuple[str, str]) -> Stored | None:
         rows = self._fetch("load_object", key)
-        alarms = tuple(
-            AlarmRow(name, from_microseconds(at), payload, attempts)
-            for name, at, payload, attempts in self._fetch("load_alarms", key)
-        )
+        alarms = tuple(map(alarm_of, self._fetch("load_alarms", key)))
         if rows:
             state, version = rows[0]
             return Stored(state, version, alarms)
@@ -255,6 +245,16 @@ class ShardFile:
     def list_ids(self, object_type: str, after: str, limit: int) -> list[str]:
         """A page of ids in byte order."""
         return [row[0] for row in self._fetch("list_ids", (object_type, after, limit))]
+
+    def due_alarms(self, prefix: str, served: Served, before: datetime, limit: int) -> list[DueAlarm]:
+        """Alarms to be fired, soonest first. `prefix` is the tenant whose file this is."""
+        rows = self._fetch("due_alarms", (microseconds(before), *served_arguments(served), limit))
+        return [due_alarm_of(prefix, row) for row in rows]
+
+    def list_alarms(self, prefix: str, served: Served, after: tuple[str, str, str], limit: int) -> list[ListedAlarm]:
+        """A page of the alarms that are parked or not served. `prefix` is the tenant whose file this is."""
+        rows = self._fetch("list_alarms", (*after, *served_arguments(served), limit))
+        return [listed_alarm_of(prefix, row) for row in rows]
 
     def _fetch(self, name: str, key: tuple[Any, ...] = ()) -> list[Any]:
         # To the end, always: a statement that is not finished holds its view of the file, and keeps the log from

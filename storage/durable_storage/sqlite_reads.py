@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from durable_storage.address import Address
 from durable_storage.sqlite_file import ShardFile
 from durable_storage.sqlite_layout import Generation, Layout
-from durable_storage.store import ResultRow, Stored
+from durable_storage.store import ListedAlarm, ResultRow, Served, Stored
 
 
 class SqliteReads:
@@ -54,6 +54,11 @@ class SqliteReads:
         """A page of ids in byte order."""
         file = self._file(prefix)
         return file.list_ids(object_type, after, limit) if file else []
+
+    def list_alarms(self, prefix: str, served: Served, after: tuple[str, str, str], limit: int) -> list[ListedAlarm]:
+        """A page of the alarms of a tenant that are parked or not served."""
+        file = self._file(prefix)
+        return file.list_alarms(prefix, served, after, limit) if file else []
 
     def close(self) -> None:
         """Close all files."""

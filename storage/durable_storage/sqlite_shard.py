@@ -17,6 +17,7 @@ import apsw
 
 from durable_storage import sqlite_schema
 from durable_storage.batching import Refused, refusal
+from durable_storage.due import Soonest
 from durable_storage.errors import (
     DataLossDetected,
     Fenced,
@@ -25,11 +26,12 @@ from durable_storage.errors import (
     StoreUnavailable,
 )
 from durable_storage.ownership import NOBODY, Ownership, data_loss, fenced, fenced_by_term
+from durable_storage.sqlite_alarms import microseconds
 from durable_storage.sqlite_control import term_in_force
 from durable_storage.sqlite_errors import is_full
-from durable_storage.sqlite_file import HostRow, ShardFile, Sibling, connect, microseconds
+from durable_storage.sqlite_file import HostRow, ShardFile, Sibling, connect
 from durable_storage.sqlite_layout import Generation, Layout
-from durable_storage.store import Change, Claim
+from durable_storage.store import Change, Claim, DueAlarm, Served
 
 
 class OutcomeUnknown(Exception):
@@ -240,6 +242,13 @@ class SqliteShard:
             if removed < limit:
                 removed += file.purge_results(now, limit - removed)
         return removed
+
+    def due_alarms(self, served: Served, before: datetime, limit: int) -> list[DueAlarm]:
+        """Alarms of all tenants to be fired. Asked here, since the writer has every file open as it is."""
+        soonest = Soonest(before, limit)
+        for prefix, file in self._files.items():
+            soonest.add(file.due_alarms(prefix, served, soonest.before, limit))
+        return soonest.alarms
 
     def close(self) -> None:
         """Close all files."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ from durable_storage.sqlite_control import SqliteControl
 from durable_storage.store import AlarmRow, Change, Claim, ResultRow, Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+TIMES = [
+    datetime(1, 1, 1, tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2026, 3, 29, 2, 30, tzinfo=timezone(timedelta(hours=2))),
+    datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+]
+"""What an alarm may be armed for, and must come back as it was."""
 
 
 def address(object_id: str = "a", object_type: str = "Counter", prefix: str = "") -> Address:
@@ -31,9 +38,9 @@ def change(where: str | Address = "a", state: bytes | None = None, version: int 
     return Change(at, partition_of(*at), state=state, version=version, **more)
 
 
-def alarm(name: str, minutes: float = 0, payload: bytes | None = None, attempts: int = 0) -> AlarmRow:
+def alarm(name: str, minutes: float = 0, payload: bytes | None = None, attempts: int = 0, **more: Any) -> AlarmRow:
     """An alarm some minutes from NOW."""
-    return AlarmRow(name, NOW + timedelta(minutes=minutes), payload, attempts)
+    return AlarmRow(name, NOW + timedelta(minutes=minutes), payload, attempts, **more)
 
 
 def result(key: str, value: bytes = b"\x01", minutes: float = 60, fingerprint: int = 7) -> ResultRow:

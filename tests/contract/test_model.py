@@ -24,6 +24,17 @@ ADDRESSES = [
     Address(prefix, kind, each) for prefix in ("", "acme") for kind in ("A", "B") for each in ("1", "é\n", "🎈")
 ]
 NAMES = st.sampled_from(["x", "y", "Z"])
+ALARMS = st.builds(
+    alarm,
+    NAMES,
+    st.integers(-5, 5),
+    st.none() | st.just(b"{}"),
+    st.integers(0, 3),
+    recurrence=st.none() | st.just('{"every":1}'),
+    tick=st.none() | st.just(NOW),
+    problem=st.none() | st.just("no"),
+    is_parked=st.booleans(),
+)
 
 
 @dataclass
@@ -64,7 +75,7 @@ def changes(draw: st.DrawFn) -> list[Change]:
     """A batch."""
     batch = []
     for where in draw(st.lists(st.sampled_from(ADDRESSES), max_size=8, unique=True)):
-        armed = draw(st.lists(st.builds(alarm, NAMES, st.integers(-5, 5), st.none() | st.just(b"{}")), max_size=2))
+        armed = draw(st.lists(ALARMS, max_size=2))
         armed = list({row.name: row for row in armed}.values())
         cleared = set(draw(st.lists(NAMES, max_size=2))) - {row.name for row in armed}
         keys = draw(st.lists(st.sampled_from("kl"), max_size=2, unique=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +11,7 @@ from durable_storage import batching
 from durable_storage.errors import StoreUnavailable
 from durable_storage.limits import BATCH_ROWS_MAX
 from durable_storage.store import AlarmRow, Stored
-from tests.contract.rigs import NOW, MemoryRig, PostgresRig, Rig, address, alarm, change, result
+from tests.contract.rigs import NOW, TIMES, MemoryRig, PostgresRig, Rig, address, alarm, change, result
 
 STATES = [
     b"{}",
@@ -172,15 +172,9 @@ async def test_alarms_need_no_state(rig: Rig) -> None:
 async def test_the_time_of_an_alarm_is_exact_and_in_utc(rig: Rig) -> None:
     """To the microsecond, from the first year to the last."""
     store = await rig.open()
-    times = [
-        datetime(1, 1, 1, tzinfo=UTC),
-        datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
-        datetime(2026, 3, 29, 2, 30, tzinfo=timezone(timedelta(hours=2))),
-        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
-    ]
-    await store.commit([change("a", alarms_set=[AlarmRow(str(i), at) for i, at in enumerate(times)])])
+    await store.commit([change("a", alarms_set=[AlarmRow(str(i), at) for i, at in enumerate(TIMES)])])
     (stored,) = await store.load([address("a")])
-    assert [row.at for row in stored.alarms] == times
+    assert [row.at for row in stored.alarms] == TIMES
 
 
 async def test_deleting_removes_state_and_alarms_but_no_results(rig: Rig) -> None:

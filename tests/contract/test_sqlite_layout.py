@@ -16,7 +16,7 @@ from durable_storage.sqlite_file import ShardFile
 from durable_storage.sqlite_layout import Layout
 from durable_storage.sqlite_shard import SqliteShard
 from durable_storage.store import Claim, Stored
-from tests.contract.rigs import SqliteRig, address, alarm, change, result
+from tests.contract.rigs import NOW, SqliteRig, address, alarm, change, result
 
 CLAIM = Claim("shard-0", "test", 1, "ipc:///nowhere", 0, 1)
 
@@ -89,14 +89,15 @@ async def test_all_rows_follow_a_store_that_grows_and_shrinks(sqlite_rig: Sqlite
     """Objects, alarms and results, of tenants too."""
     places = [address(str(number), prefix=prefix) for prefix in ("", "acme", "a.b/c") for number in range(20)]
     store = await sqlite_rig.open()
-    await store.commit([change(at, b"1", alarms_set=[alarm("x")], results=[result("key")]) for at in places])
+    armed = alarm("x", recurrence="{}", tick=NOW, problem="no", is_parked=True)
+    await store.commit([change(at, b"1", alarms_set=[armed], results=[result("key")]) for at in places])
     await store.close()
     for shards in (3, 1, 5, 2):
         await sqlite_rig.control(shards=shards)
         found = 0
         for shard in range(shards):
             store = await sqlite_rig.open(shard)
-            found += sum(each == Stored(b"1", 1, (alarm("x"),)) for each in await store.load(places))
+            found += sum(each == Stored(b"1", 1, (armed,)) for each in await store.load(places))
             found += sum(each is not None for each in await store.load_results([(at, "key") for at in places]))
             await store.close()
         assert found == 2 * len(places)

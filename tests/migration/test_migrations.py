@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,9 +20,9 @@ from durable_storage.migrate import down, sql, status, up
 from durable_storage.migrations import known_migrations, latest_version
 from durable_storage.queries import SQL_DIRECTORY, Dialect
 from durable_storage.sqlite_layout import Layout
-from durable_storage.store import Claim
+from durable_storage.store import AlarmRow, Claim, DueAlarm, Served, Stored
 from durable_storage.urls import directory_of, open_control, open_store
-from tests.contract.rigs import address, change
+from tests.contract.rigs import NOW, address, alarm, change
 from tests.support.postgres import with_database
 
 CLAIM = Claim("shard-0", "test", 1, "", 0, 1)
@@ -219,6 +220,43 @@ async def test_an_interrupted_migration_leaves_nothing(url: str, monkeypatch: py
     assert (await status(url)).current == 0
     await up(url)
     assert not any("half" in line for line in await catalog(url))
+
+
+BEFORE_PARKING = {"sqlite": 1, "postgres": 2}
+"""The last versions whose alarms neither recur nor are parked."""
+
+
+async def test_alarms_that_were_armed_before_an_upgrade_are_armed_after_it(url: str) -> None:
+    """As they were: with their payload, the attempts that failed, and nothing parked."""
+    await up(url, to=BEFORE_PARKING[dialect_of(url)])
+    at = str((NOW - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
+    at = at if url.startswith("sqlite") else f"'{NOW.isoformat()}'"
+    columns = "object_type, object_id, alarm_name, partition, scheduled_at, payload, attempts, claimed_at"
+    await execute(url, f"INSERT INTO durable_alarms ({columns}) VALUES ('Counter', 'a', 'x', 7, {at}, '[1]', 2, {at})")
+    await up(url)
+    store = open_store(url)
+    await store.open(CLAIM)
+    assert await store.load([address("a")]) == [Stored(None, 0, (AlarmRow("x", NOW, b"[1]", 2),))]
+    due = await store.due_alarms(Served(("Counter",), ()), NOW + timedelta(seconds=1), 10)
+    assert due == [DueAlarm(address("a"), "x", NOW)]
+    await store.close()
+
+
+async def test_no_alarm_is_lost_on_the_way_down(url: str) -> None:
+    """What the version before cannot hold is left behind: a parked alarm is armed from then on."""
+    await up(url)
+    store = open_store(url)
+    await store.open(CLAIM)
+    parked = alarm("parked", attempts=10, problem="no", is_parked=True)
+    recurring = alarm("recurring", 5, b"1", recurrence="{}", tick=NOW)
+    await store.commit([change("a", alarms_set=[parked, recurring])])
+    await store.close()
+    await down(url, to=BEFORE_PARKING[dialect_of(url)])
+    await up(url)
+    await store.open(CLAIM)
+    (stored,) = await store.load([address("a")])
+    assert stored == Stored(None, 0, (alarm("parked", attempts=10), alarm("recurring", 5, b"1")))
+    await store.close()
 
 
 async def test_sql_can_be_run_by_hand(url: str) -> None:

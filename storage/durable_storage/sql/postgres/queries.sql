@@ -44,15 +44,16 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND applic
 WITH wanted AS (
     SELECT * FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (object_type, object_id, place)
 )
-SELECT place, state, version, NULL AS alarm_name, NULL::timestamptz AS scheduled_at, NULL AS payload, 0 AS attempts
+SELECT place, state, version, NULL AS alarm_name, NULL::timestamptz AS scheduled_at, NULL AS payload, 0 AS attempts,
+    NULL AS recurrence, NULL::timestamptz AS tick, NULL AS problem, false AS parked
 FROM wanted CROSS JOIN LATERAL (
     SELECT state, version FROM {schema}.durable_objects AS stored
     WHERE stored.object_type = wanted.object_type AND stored.object_id = wanted.object_id OFFSET 0
 ) AS object
 UNION ALL
-SELECT place, NULL, 0, alarm_name, scheduled_at, payload, attempts
+SELECT place, NULL, 0, alarm.*
 FROM wanted CROSS JOIN LATERAL (
-    SELECT alarm_name, scheduled_at, payload, attempts FROM {schema}.durable_alarms AS stored
+    SELECT alarm_name, scheduled_at, payload, attempts, recurrence, tick, problem, parked FROM {schema}.durable_alarms AS stored
     WHERE stored.object_type = wanted.object_type AND stored.object_id = wanted.object_id OFFSET 0
 ) AS alarm;
 
@@ -72,6 +73,24 @@ SELECT object_id FROM {schema}.durable_objects
 WHERE object_type = $1 AND object_id > $2 AND partition >= $3 AND partition < $4
 ORDER BY object_id LIMIT $5;
 
+-- due_alarms --
+-- Alarms to be fired, soonest first. Many may be due at one moment, so that nothing else orders them: that would read
+-- and sort them all for each page.
+SELECT object_type, object_id, alarm_name, scheduled_at FROM {schema}.durable_alarms
+WHERE NOT parked AND scheduled_at < $1 AND partition >= $2 AND partition < $3
+AND (object_type = ANY ($4::text[]) OR (object_type, alarm_name) IN (SELECT * FROM unnest($5::text[], $6::text[])))
+ORDER BY scheduled_at LIMIT $7;
+
+-- list_alarms --
+-- A page of alarms by key, of a range of partitions, but for those that would be fired.
+SELECT object_type, object_id, alarm_name, scheduled_at, payload, attempts, recurrence, tick, problem, parked
+FROM {schema}.durable_alarms
+WHERE (object_type, object_id, alarm_name) > ($1, $2, $3) AND partition >= $4 AND partition < $5
+AND (parked OR NOT (
+    object_type = ANY ($6::text[]) OR (object_type, alarm_name) IN (SELECT * FROM unnest($7::text[], $8::text[]))
+))
+ORDER BY object_type, object_id, alarm_name LIMIT $9;
+
 -- purge_results --
 -- Forgets expired results, a bounded number at a time, leaving those that another shard is at.
 WITH expired AS (
@@ -83,9 +102,13 @@ WITH expired AS (
 SELECT count(*) FROM purged;
 
 -- tenant_schemas --
--- Schemas that hold objects.
-SELECT nspname FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
-WHERE relname = 'durable_results' AND relkind = 'r' ORDER BY nspname;
+-- Schemas that hold objects, but for those of another engine: what has owners of its own is no tenant of ours.
+SELECT nspname FROM pg_catalog.pg_class AS kept JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relname = 'durable_results' AND relkind = 'r' AND (nspname = $1 OR NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class AS other
+    WHERE other.relnamespace = kept.relnamespace AND other.relname = 'durable_hosts'
+))
+ORDER BY nspname;
 
 -- read_controller --
 -- Who rules, and for how long there was no sign of life, by the server's clock.
@@ -142,10 +165,11 @@ AND stored.alarm_name = batch.alarm_name;
 -- batch_alarms --
 -- Part of a batch: arms alarms, or re-arms them under the same names.
 INSERT INTO {schema}.durable_alarms
-    (object_type, object_id, alarm_name, scheduled_at, payload, attempts, partition)
+    (object_type, object_id, alarm_name, scheduled_at, payload, attempts, recurrence, tick, problem, parked, partition)
 SELECT batch.* FROM fence, {batch} AS batch
 ON CONFLICT (object_type, object_id, alarm_name) DO UPDATE SET scheduled_at = excluded.scheduled_at,
-    payload = excluded.payload, attempts = excluded.attempts, claimed_at = NULL;
+    payload = excluded.payload, attempts = excluded.attempts, recurrence = excluded.recurrence, tick = excluded.tick,
+    problem = excluded.problem, parked = excluded.parked, claimed_at = NULL;
 
 -- batch_results --
 -- Part of a batch: keeps first results. Returns fewer rows than it was given when an unexpired one was there.

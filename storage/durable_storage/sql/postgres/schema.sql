@@ -21,7 +21,7 @@ CREATE TABLE durable_objects (
     PRIMARY KEY (object_type, object_id)
 ) WITH (fillfactor = 70);
 
--- Alarms that are armed; attempts counts failed firings.
+-- Alarms that are armed, or parked after they failed too often; attempts counts failed firings.
 CREATE TABLE durable_alarms (
     object_type text COLLATE "C" NOT NULL,
     object_id text COLLATE "C" NOT NULL,
@@ -31,10 +31,15 @@ CREATE TABLE durable_alarms (
     payload text,
     attempts integer NOT NULL DEFAULT 0,
     claimed_at timestamptz,
+    recurrence text,
+    tick timestamptz,
+    problem text,
+    parked boolean NOT NULL DEFAULT false,
     PRIMARY KEY (object_type, object_id, alarm_name)
 );
 
-CREATE INDEX durable_alarms_due ON durable_alarms (partition, scheduled_at);
+-- By time first: whoever looks for what is due reads that and nothing else, however many partitions it looks at.
+CREATE INDEX durable_alarms_due ON durable_alarms (scheduled_at, partition) WHERE NOT parked;
 
 -- First results of calls that carried an idempotency key. The key leads the index: those that clients make by
 -- themselves count upwards, and appending to an index costs a fraction of inserting all over it.

@@ -50,10 +50,12 @@ DELETE FROM durable_alarms WHERE object_type = ? AND object_id = ? AND alarm_nam
 
 -- set_alarm --
 -- Arms an alarm, or re-arms it under the same name.
-INSERT INTO durable_alarms (object_type, object_id, alarm_name, partition, scheduled_at, payload, attempts)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO durable_alarms
+    (object_type, object_id, alarm_name, partition, scheduled_at, payload, attempts, recurrence, tick, problem, parked)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (object_type, object_id, alarm_name) DO UPDATE
-SET scheduled_at = ?5, payload = ?6, attempts = ?7, claimed_at = NULL;
+SET scheduled_at = ?5, payload = ?6, attempts = ?7, recurrence = ?8, tick = ?9, problem = ?10, parked = ?11,
+    claimed_at = NULL;
 
 -- store_result --
 -- Keeps the first result of a key; changes no row when an unexpired one is there.
@@ -68,8 +70,28 @@ SELECT CAST(state AS BLOB), version FROM durable_objects WHERE object_type = ? A
 
 -- load_alarms --
 -- One object's alarms.
-SELECT alarm_name, scheduled_at, CAST(payload AS BLOB), attempts FROM durable_alarms
+SELECT alarm_name, scheduled_at, CAST(payload AS BLOB), attempts, recurrence, tick, problem, parked FROM durable_alarms
 WHERE object_type = ? AND object_id = ?;
+
+-- due_alarms --
+-- Alarms to be fired, soonest first, in the order of an index that no plan may pass over for another one.
+SELECT object_type, object_id, alarm_name, scheduled_at FROM durable_alarms INDEXED BY durable_alarms_due
+WHERE NOT parked AND scheduled_at < ?1 AND (
+    object_type IN (SELECT value FROM json_each(?2))
+    OR (object_type, alarm_name) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?3))
+)
+ORDER BY scheduled_at LIMIT ?4;
+
+-- list_alarms --
+-- A page of alarms by key, but for those that would be fired.
+SELECT object_type, object_id, alarm_name, scheduled_at, CAST(payload AS BLOB), attempts, recurrence, tick, problem,
+    parked
+FROM durable_alarms
+WHERE (object_type, object_id, alarm_name) > (?1, ?2, ?3) AND (parked OR NOT (
+    object_type IN (SELECT value FROM json_each(?4))
+    OR (object_type, alarm_name) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?5))
+))
+ORDER BY object_type, object_id, alarm_name LIMIT ?6;
 
 -- load_result --
 -- An unexpired result.

@@ -20,7 +20,7 @@ CREATE TABLE durable_objects (
     PRIMARY KEY (object_type, object_id)
 ) STRICT;
 
--- Alarms that are armed; attempts counts failed firings.
+-- Alarms that are armed, or parked after they failed too often; attempts counts failed firings.
 CREATE TABLE durable_alarms (
     object_type TEXT NOT NULL,
     object_id TEXT NOT NULL,
@@ -30,10 +30,15 @@ CREATE TABLE durable_alarms (
     payload TEXT,
     attempts INTEGER NOT NULL DEFAULT 0,
     claimed_at INTEGER,
+    recurrence TEXT,
+    tick INTEGER,
+    problem TEXT,
+    parked INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (object_type, object_id, alarm_name)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX durable_alarms_due ON durable_alarms (partition, scheduled_at);
+-- A file is one shard's, so the time is all that is looked for; the key that an entry ends with is the rest.
+CREATE INDEX durable_alarms_due ON durable_alarms (scheduled_at) WHERE NOT parked;
 
 -- First results of calls that carried an idempotency key. The key leads the index: those that clients make by
 -- themselves count upwards, and appending to an index costs a fraction of inserting all over it.
