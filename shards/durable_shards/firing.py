@@ -145,7 +145,7 @@ class Firings:
             return
         self.failures += 1
         attempts = row.attempts + 1
-        row = row._replace(attempts=attempts, problem=problem[:PROBLEM_CHARS_MAX])
+        row = row._replace(attempts=attempts, problem=_storable(problem))
         if verdict == "park" or (verdict == "retry" and attempts >= self._policy.attempts_max):
             self.parked += 1
             log.error(
@@ -172,3 +172,8 @@ class Firings:
             tick = row.tick or row.at
             act.arm(row.name, row._replace(at=self._clock.now(), tick=tick, attempts=0, problem=None, is_parked=False))
         return len(rows)
+
+
+def _storable(text: str) -> str:
+    """Text of users' exceptions, in a form that every store takes."""
+    return text[:PROBLEM_CHARS_MAX].replace("\0", "\\0").encode(errors="backslashreplace").decode()

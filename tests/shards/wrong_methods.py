@@ -334,7 +334,7 @@ WRONG: list[tuple[Callable[[], None], str]] = [
     (argument_of_unknown_type, "Wrong.run, argument it: the annotation 'NotDefined' cannot be read: name 'NotDefined'"),
     (
         alarm_with_arguments,
-        "Wrong.ring: write def ring(self); it may also take attempt, payload and at, and nothing else",
+        "Wrong.ring: write def ring(self); it may also take attempt, payload and at, and",
     ),
     (handle_alarm_without_name, "Wrong.handle_alarm: write def handle_alarm(self, name); it may also take"),
     (after_load_with_arguments, "Wrong.after_load: write a plain method, def after_load(self) -> None"),
