@@ -14,7 +14,7 @@ from durable_engine.frontend import Frontend
 from durable_engine.pending import Target, target_of
 from durable_engine.ref import use_of
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, in_seconds
-from durable_engine.views import ClientStatistics, EngineStatistics, ShardView, shard_view
+from durable_engine.views import AlarmView, ClientStatistics, EngineStatistics, ShardView, alarm_view, shard_view
 from durable_shards.errors import InvalidArguments
 from durable_shards.object import DurableObject
 
@@ -93,20 +93,41 @@ class Administration(Calling):
         prefix: str | None = None,
     ) -> list[str]:
         """A page of the stored ids of a class, sorted: at most `limit`, all greater than `after`."""
-        if type(limit) is not int or not 0 < limit <= PAGE_MAX:
-            raise InvalidArguments(f"limit must be 1 to {PAGE_MAX}, not {limit!r}")
-        backend = self._opened()
         arguments = {
             "object_type": cls if isinstance(cls, str) else use_of(cls).object_type,
             "prefix": self._prefix if prefix is None else prefix,
             "after": after,
-            "limit": limit,
+            "limit": _page_length(limit),
         }
-        pages = await asyncio.gather(
-            *(backend.request("list", arguments, shard=shard) for shard in backend.shard_numbers)
-        )
         # By code points, which is the byte order of UTF-8.
-        return sorted(itertools.chain.from_iterable(pages))[:limit]
+        return sorted(await self._from_all_shards("list", arguments))[:limit]
+
+    async def all_alarms(
+        self,
+        *,
+        orphaned: bool = False,
+        after: AlarmView | None = None,
+        limit: int = 100,
+        prefix: str | None = None,
+    ) -> list[AlarmView]:
+        """A page of all alarms of a tenant, by class, id and name: at most `limit`, beginning behind `after`.
+
+        With `orphaned` only those that cannot fire: parked because they failed too often, or of a class or name that
+        nobody serves here.
+        """
+        arguments = {
+            "prefix": self._prefix if prefix is None else prefix,
+            "orphaned": orphaned,
+            "after": None if after is None else [after.object_type, after.object_id, after.name],
+            "limit": _page_length(limit),
+        }
+        found = [alarm_view(each) for each in await self._from_all_shards("alarms", arguments)]
+        return sorted(found, key=lambda alarm: (alarm.object_type, alarm.object_id, alarm.name))[:limit]
+
+    async def _from_all_shards(self, op: str, arguments: dict[str, Any]) -> list[Any]:
+        backend = self._opened()
+        pages = await asyncio.gather(*(backend.request(op, arguments, shard=shard) for shard in backend.shard_numbers))
+        return list(itertools.chain.from_iterable(pages))
 
     async def shards(self) -> list[ShardView]:
         """The shards, with process, state, endpoint, partitions and epoch."""
@@ -136,3 +157,9 @@ class Administration(Calling):
         """Ask the server something by name (`docs/protocol.md` lists what); plain builtins."""
         seconds = in_seconds(timeout) or CALL_TIMEOUT_SECONDS
         return await self._opened().request(op, arguments, timeout=seconds)
+
+
+def _page_length(limit: Any) -> int:
+    if type(limit) is not int or not 0 < limit <= PAGE_MAX:
+        raise InvalidArguments(f"limit must be 1 to {PAGE_MAX}, not {limit!r}")
+    return limit

@@ -19,7 +19,7 @@ from durable_engine.alarms import AlarmsOf
 from durable_engine.calling import Timeout
 from durable_engine.engine import Engine
 from durable_engine.frontend import CONNECT_SECONDS
-from durable_engine.views import EngineStatistics, ShardView
+from durable_engine.views import AlarmView, EngineStatistics, ShardView
 from durable_shards.alarms import Alarm, PendingAlarm
 from durable_shards.errors import EngineClosed
 from durable_shards.handler import Handler
@@ -258,6 +258,17 @@ class Client:
         """A page of stored ids, sorted."""
         return self._do(lambda: self._engine.objects(cls, after, limit, prefix=prefix))
 
+    def all_alarms(
+        self,
+        *,
+        orphaned: bool = False,
+        after: AlarmView | None = None,
+        limit: int = 100,
+        prefix: str | None = None,
+    ) -> list[AlarmView]:
+        """A page of all alarms of a tenant, or of those that cannot fire."""
+        return self._do(lambda: self._engine.all_alarms(orphaned=orphaned, after=after, limit=limit, prefix=prefix))
+
     def shards(self) -> list[ShardView]:
         """The shards of the server."""
         return self._do(self._engine.shards)
@@ -300,9 +311,10 @@ class BlockingAlarms:
         after: timedelta | None = None,
         at: datetime | None = None,
         payload: Any = None,
+        **recurrence: Any,
     ) -> None:
         """Arm an alarm, `after` a time from now or `at` an aware time."""
-        self._do(lambda: self._alarms.schedule(alarm, after=after, at=at, payload=payload))
+        self._do(lambda: self._alarms.schedule(alarm, after=after, at=at, payload=payload, **recurrence))
 
     def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
         """Disarm one; whether it was armed."""
@@ -311,6 +323,14 @@ class BlockingAlarms:
     def cancel_all(self) -> int:
         """Disarm all; how many there were."""
         return int(self._do(self._alarms.cancel_all))
+
+    def fire(self, alarm: Alarm[..., Any] | str) -> None:
+        """Fire an armed alarm now, whatever its time."""
+        self._do(lambda: self._alarms.fire(alarm))
+
+    def retry(self, alarm: Alarm[..., Any] | str | None = None) -> int:
+        """Arm again what was parked or waits for another attempt; how many."""
+        return int(self._do(lambda: self._alarms.retry(alarm)))
 
     def pending(self) -> list[PendingAlarm]:
         """The armed alarms, soonest first."""

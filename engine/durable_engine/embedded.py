@@ -11,7 +11,7 @@ import contextvars
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from durable_engine.pending import Pending, Target, check_key, encode_call, target_of, timed_out
@@ -19,6 +19,7 @@ from durable_engine.placement import node_name
 from durable_engine.sweeper import NEVER, Sweeper
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
 from durable_shards import wire
+from durable_shards.alarm_settings import AlarmSettings
 from durable_shards.errors import CallTimeout, EngineClosed
 from durable_shards.peers import detached
 from durable_shards.registry import Registry
@@ -49,6 +50,7 @@ class EmbeddedSettings:
     migrate: bool | None = None
     takeover: bool = False
     strict_readonly: bool = False
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
 
 
 class ProgramPeer(Peer):
@@ -90,7 +92,7 @@ class Embedded:
         self._shard = Shard(
             self.registry,
             self._store,
-            ShardSettings(strict_readonly=settings.strict_readonly),
+            ShardSettings(strict_readonly=settings.strict_readonly, alarms=settings.alarms),
             caller=self,
             on_stop=self._on_stop,
         )

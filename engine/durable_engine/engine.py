@@ -15,7 +15,8 @@ from durable_engine.backend import Backend
 from durable_engine.calling import Timeout
 from durable_engine.frontend import CONNECT_SECONDS, Frontend
 from durable_engine.private import PrivateSupervisor, start_private
-from durable_engine.timeouts import in_seconds
+from durable_engine.timeouts import in_seconds, plain_seconds
+from durable_shards.alarm_settings import AlarmSettings
 from durable_shards.errors import EngineClosed
 from durable_shards.object import DurableObject
 from durable_shards.registry import Registry
@@ -32,8 +33,10 @@ class Engine(Administration):
     belong to this engine. `prefix` is the tenant of all calls that name none. `migrate=None` creates and upgrades
     SQLite and memory stores by itself and refuses a PostgreSQL database of another version. With `exactly_once=True`
     every call carries an idempotency key, so that lost replies and their retries are invisible. `call_timeout`
-    replaces the classes' own. `takeover=True` fences off another engine that holds the store. Further `settings` are
-    those of the processes (`durable_engine.supervisor_config`).
+    replaces the classes' own. `takeover=True` fences off another engine that holds the store. An alarm that fails is
+    tried again after `alarm_backoff`, then after twice that time and so on, and parked after `alarm_attempts` of them;
+    `alarm_poll` is the time between looks into the store for alarms that have come near (timedelta, or seconds).
+    Further `settings` are those of the processes (`durable_engine.supervisor_config`).
     """
 
     def __init__(
@@ -48,6 +51,9 @@ class Engine(Administration):
         takeover: bool = False,
         call_timeout: Timeout = None,
         strict_readonly: bool = False,
+        alarm_poll: timedelta | float = 30.0,
+        alarm_attempts: int = 10,
+        alarm_backoff: timedelta | float = 1.0,
         **settings: Any,
     ) -> None:
         if isinstance(objects, (str, type)):
@@ -67,6 +73,9 @@ class Engine(Administration):
             "migrate": migrate,
             "takeover": takeover,
             "strict_readonly": strict_readonly,
+            "alarms": AlarmSettings(
+                poll=plain_seconds(alarm_poll), attempts=alarm_attempts, backoff=plain_seconds(alarm_backoff)
+            ),
         }
         self._supervisor: PrivateSupervisor | None = None
         self._started = False

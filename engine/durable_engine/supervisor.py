@@ -223,6 +223,7 @@ class Supervisor:
             accept_data_loss=keeper.accept_data_loss,
             parked=self.strikes.parked,
             memory_bytes=config.memory_bytes,
+            alarms=config.alarms,
             strict_readonly=config.strict_readonly,
             log_level=config.log_level,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
+
+from durable_shards.alarm_settings import AlarmSettings
 
 DEFAULT_BIND = "tcp://127.0.0.1:7400"
 
@@ -31,6 +33,7 @@ class SupervisorConfig:
     strikes_window: float = 600.0
     memory_bytes: int | None = None
     """Budget of each shard for live objects."""
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
     path: tuple[str, ...] = ()
     """Prepended to `sys.path` before the objects are imported."""
     strict_readonly: bool = False

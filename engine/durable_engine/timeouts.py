@@ -27,3 +27,8 @@ def in_seconds(timeout: float | timedelta | None) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout must be seconds or a timedelta, not {type(timeout).__name__}")
     return checked_timeout(timeout)
+
+
+def plain_seconds(duration: float | timedelta) -> float:
+    """A duration of a setting, in seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -60,11 +61,40 @@ class EngineStatistics:
     """Objects that are not run, because they killed their shard too often."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmView:
+    """An alarm of any object, as it is stored."""
+
+    object_type: str
+    object_id: str
+    prefix: str
+    name: str
+    at: datetime
+    """When it is to be fired, or tried again."""
+    attempt: int
+    """Firings that failed since it was armed."""
+    payload: Any = None
+    recurrence: str | None = None
+    """Its rule in words; None: it fires once."""
+    problem: str | None = None
+    """What its last failed firing ended with."""
+    orphaned: str | None = None
+    """Why it cannot fire: "failed" too often, "unknown class" or "unknown alarm"; None: it will."""
+
+
 _SHARD_FIELDS = {field.name for field in fields(ShardView)}
+_ALARM_FIELDS = {field.name for field in fields(AlarmView)}
 
 
 def shard_view(described: dict[str, Any]) -> ShardView:
     """From the map that a server answers with; what a newer server adds is left out."""
     known = {name: value for name, value in described.items() if name in _SHARD_FIELDS}
     view: ShardView = msgspec.convert(known, ShardView)
+    return view
+
+
+def alarm_view(listed: dict[str, Any]) -> AlarmView:
+    """From the map that a shard answers with."""
+    known = {name: value for name, value in listed.items() if name in _ALARM_FIELDS}
+    view: AlarmView = msgspec.convert(known | {"object_type": listed["class"], "object_id": listed["id"]}, AlarmView)
     return view

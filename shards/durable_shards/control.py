@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from durable_shards.alarm_settings import AlarmSettings
 from durable_shards.wire import RoutingTable
 
 EXIT_DRAINED: Final = 0
@@ -51,6 +52,7 @@ class ShardConfig(msgspec.Struct, frozen=True):
     """Addresses of objects that are not served."""
     memory_bytes: int | None = None
     """Budget for live objects; the longest idle go first. None: the shard's default."""
+    alarms: AlarmSettings = AlarmSettings()
     strict_readonly: bool = False
     """Check that readonly handlers change nothing."""
     log_level: str = "INFO"

@@ -11,14 +11,13 @@ order of the object's turns decides.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, Literal
 
 from durable_shards.activation import Activation
+from durable_shards.alarm_settings import AlarmSettings
 from durable_shards.alarms import AlarmSpec
 from durable_shards.clock import Clock
 from durable_shards.errors import InvalidArguments
@@ -29,28 +28,12 @@ from durable_shards.wire import Call, Peer
 from durable_storage.store import AlarmRow
 
 Verdict = Literal["retry", "count", "park"]
-"""What becomes of an alarm whose firing failed: tried again later or parked, as the policy says; left armed as it is,
+"""What becomes of an alarm whose firing failed: tried again later or parked, as the settings say; left armed as it is,
 for a scheduler with retries of its own; or parked at once."""
 
-BACKOFF_SECONDS_MAX: Final = 300.0
 PROBLEM_CHARS_MAX: Final = 4_000
 
 log = logging.getLogger("durable_engine.shard")
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmPolicy:
-    """When a failing alarm is tried again, and when no more."""
-
-    attempts_max: int = 10
-    """Firings that may fail before the alarm is parked."""
-    backoff_seconds: float = 1.0
-    """Before the second attempt; doubles with each, up to five minutes, and is spread by a quarter up and down."""
-
-    def delay(self, attempts: int) -> timedelta:
-        """How long to wait after so many failures."""
-        seconds = min(self.backoff_seconds * 2.0 ** min(attempts - 1, 60), BACKOFF_SECONDS_MAX)
-        return timedelta(seconds=seconds * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
 
 
 class Firing(Peer):
@@ -87,11 +70,11 @@ def _call(spec: AlarmSpec, row: AlarmRow, obj: Any) -> Any:
 class Firings:
     """Fires the alarms of one shard's objects."""
 
-    def __init__(self, gate: Gate, turns: Turns, clock: Clock, policy: AlarmPolicy) -> None:
+    def __init__(self, gate: Gate, turns: Turns, clock: Clock, settings: AlarmSettings) -> None:
         self._gate = gate
         self._turns = turns
         self._clock = clock
-        self._policy = policy
+        self._settings = settings
         self.failures = 0
         self.parked = 0
 
@@ -146,7 +129,7 @@ class Firings:
         self.failures += 1
         attempts = row.attempts + 1
         row = row._replace(attempts=attempts, problem=_storable(problem))
-        if verdict == "park" or (verdict == "retry" and attempts >= self._policy.attempts_max):
+        if verdict == "park" or (verdict == "retry" and attempts >= self._settings.attempts):
             self.parked += 1
             log.error(
                 "alarm %s of %s failed %d times and is parked until `durable-engine alarms retry`: %s",
@@ -154,7 +137,7 @@ class Firings:
             )  # fmt: skip
             row = row._replace(is_parked=True)
         elif verdict == "retry":
-            again = self._clock.now() + self._policy.delay(attempts)
+            again = self._clock.now() + self._settings.delay(attempts)
             log.warning("alarm %s of %s failed and is tried again at %s: %s", name, act.address, again, problem)
             row = row._replace(at=again, tick=row.tick or row.at)
         act.arm(name, row)

@@ -261,6 +261,7 @@ class ShardProcess:
             shard=config.shard,
             owned=range(*config.partitions),
             strict_readonly=config.strict_readonly,
+            alarms=config.alarms,
             parked=frozenset(config.parked),
         )
         if config.memory_bytes is not None:

@@ -100,7 +100,7 @@ class Shard:
             ),
         )
         self.admission = Admission(self.directory, settings.owned, set(settings.parked))
-        self.requests = Requests(store, self.directory, self.admission, self.statistics)
+        self.requests = Requests(store, self.directory, self.admission, registry.served, self.statistics)
         self.draining = False
         self.stopped: Exception | None = None
         self.closed = False
@@ -148,7 +148,7 @@ class Shard:
             run=self.run,
             resume=self.resume,
         )
-        self.firings = Firings(self.gate, self.turns, self.clock, self.settings.alarm_policy)
+        self.firings = Firings(self.gate, self.turns, self.clock, self.settings.alarms)
         self._parts = Parts(self.gate, self.keys, self.firings, self.turns.revive)
         self.alarms = AlarmDriver(self._make_scheduler(self), self.registry.classes, self.receive)
         asked_at = self.clock.monotonic()
@@ -391,5 +391,5 @@ class Shard:
 
 def deadline_scheduler(shard: Shard) -> Scheduler:
     """The scheduler of shards that are given no other."""
-    poll_seconds = shard.settings.alarm_poll_seconds
-    return DeadlineScheduler(shard.store, shard.registry.served, shard.clock, poll_seconds=poll_seconds)
+    poll = shard.settings.alarms.poll
+    return DeadlineScheduler(shard.store, shard.registry.served, shard.clock, poll_seconds=poll)

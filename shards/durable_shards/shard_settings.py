@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from durable_shards.firing import AlarmPolicy
+from durable_shards.alarm_settings import AlarmSettings
 from durable_storage.limits import PARTITIONS
 
 
@@ -25,8 +25,6 @@ class ShardSettings:
     """How long the result of a user's idempotency key is kept."""
     auto_key_retention: timedelta = timedelta(hours=1)
     """The same for keys that the client library makes itself: longer than any client goes on retrying."""
-    alarm_policy: AlarmPolicy = field(default_factory=AlarmPolicy)
-    alarm_poll_seconds: float = 30.0
-    """Between sweeps for alarms that have come near."""
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
     parked: frozenset[str] = field(default_factory=frozenset)
     """Objects (text of their addresses) that killed their shard too often and are not run."""

@@ -11,6 +11,7 @@ from typing import Any
 from durable_shards.clock import Clock, ManualClock
 from durable_shards.peers import FuturePeer, detached
 from durable_shards.registry import Registry
+from durable_shards.schedulers import DeadlineScheduler
 from durable_shards.shard import Shard
 from durable_shards.shard_settings import ShardSettings
 from durable_shards.wire import Call, Peer
@@ -124,7 +125,15 @@ class Harness:
         """Move the manual clock and let what is due expire, outside of any task as the loop's timer would."""
         self.clock.advance(timedelta(seconds=seconds))  # type: ignore[union-attr]
         asyncio.get_running_loop().call_soon(self.shard.turns.deadlines.run_due)
+        asyncio.get_running_loop().call_soon(self.scheduler.run_due)
         await settle()
+
+    @property
+    def scheduler(self) -> DeadlineScheduler:
+        """What makes alarms fire."""
+        assert self.shard.alarms is not None
+        assert isinstance(self.shard.alarms.scheduler, DeadlineScheduler)
+        return self.shard.alarms.scheduler
 
 
 async def answered(future: asyncio.Future[Any]) -> Any:

@@ -19,7 +19,7 @@ def objects() -> None:
     """List, show, wake, evict, delete and unpark objects."""
 
 
-def _on_one_object(command: Any) -> Any:
+def on_one_object(command: Any) -> Any:
     """What all commands on one object take."""
     for give in (
         click.pass_obj,
@@ -60,12 +60,12 @@ def list_objects(
 
 
 @objects.command("show")
-@_on_one_object
+@on_one_object
 def show_object(
     output: Output, *, object_type: str, object_id: str, prefix: str, connect: str, timeout: timedelta
 ) -> None:
     """Show the committed state of an object, its alarms, and where it lives."""
-    label = _label(object_type, object_id, prefix)
+    label = label_of(object_type, object_id, prefix)
     with connected(connect, timeout) as client:
         found = client.call_by_name(object_type, object_id, "$state", prefix=prefix)
         alarms = client.alarms(object_type, object_id, prefix=prefix).pending()
@@ -102,18 +102,18 @@ def _describe(label: str, shown: dict[str, Any]) -> Iterator[str]:
 
 
 @objects.command("wake")
-@_on_one_object
+@on_one_object
 def wake_object(
     output: Output, *, object_type: str, object_id: str, prefix: str, connect: str, timeout: timedelta
 ) -> None:
     """Bring an object into memory."""
     with connected(connect, timeout) as client:
         client.wake(object_type, object_id, prefix=prefix)
-    output.show({"awake": True}, [f"{_label(object_type, object_id, prefix)} is awake"])
+    output.show({"awake": True}, [f"{label_of(object_type, object_id, prefix)} is awake"])
 
 
 @objects.command("evict")
-@_on_one_object
+@on_one_object
 def evict_object(
     output: Output, *, object_type: str, object_id: str, prefix: str, connect: str, timeout: timedelta
 ) -> None:
@@ -121,12 +121,12 @@ def evict_object(
     with connected(connect, timeout) as client:
         evicted = client.evict(object_type, object_id, prefix=prefix)
     what = "was evicted" if evicted else "was not in memory"
-    output.show({"evicted": evicted}, [f"{_label(object_type, object_id, prefix)} {what}"])
+    output.show({"evicted": evicted}, [f"{label_of(object_type, object_id, prefix)} {what}"])
 
 
 @objects.command("delete")
 @setting("yes")
-@_on_one_object
+@on_one_object
 def delete_object(
     output: Output,
     *,
@@ -138,7 +138,7 @@ def delete_object(
     confirmed: bool,
 ) -> None:
     """Remove the state and the alarms of an object, for ever."""
-    label = _label(object_type, object_id, prefix)
+    label = label_of(object_type, object_id, prefix)
     confirm(f"Delete the state and alarms of {label} for ever?", confirmed=confirmed)
     with connected(connect, timeout) as client:
         deleted = client.delete(object_type, object_id, prefix=prefix)
@@ -146,7 +146,7 @@ def delete_object(
 
 
 @objects.command("unpark")
-@_on_one_object
+@on_one_object
 def unpark_object(
     output: Output, *, object_type: str, object_id: str, prefix: str, connect: str, timeout: timedelta
 ) -> None:
@@ -154,8 +154,9 @@ def unpark_object(
     with connected(connect, timeout) as client:
         unparked = client.unpark(object_type, object_id, prefix=prefix)
     what = "is served again" if unparked else "was not parked"
-    output.show({"unparked": unparked}, [f"{_label(object_type, object_id, prefix)} {what}"])
+    output.show({"unparked": unparked}, [f"{label_of(object_type, object_id, prefix)} {what}"])
 
 
-def _label(object_type: str, object_id: str, prefix: str) -> str:
+def label_of(object_type: str, object_id: str, prefix: str) -> str:
+    """An object as people are told of it."""
     return f"{object_type} {object_id!r}" + (f" of tenant {prefix}" if prefix else "")

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from durable_storage.errors import DurableError
 
 
+def alarm_settings(command: Any) -> Any:
+    """Give a command what says how alarms are fired."""
+    for name in ("alarm_backoff", "alarm_attempts", "alarm_poll"):
+        command = setting(name)(command)
+    return command
+
+
 @click.command(cls=Command)
 @positional("objects")
 @setting("shards")
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 @setting("drain_timeout")
 @setting("stall_timeout")
 @setting("memory_mb")
+@alarm_settings
 @setting("log_level")
 def run(
     *,
@@ -41,6 +49,9 @@ def run(
     drain_timeout: timedelta,
     stall_timeout: timedelta,
     memory_mb: int | None,
+    alarm_poll: timedelta,
+    alarm_attempts: int,
+    alarm_backoff: timedelta,
     log_level: str,
 ) -> None:
     """Serve the classes of modules (shop.objects) and files (shop/objects.py) until SIGTERM.
@@ -48,8 +59,12 @@ def run(
     SIGTERM and Ctrl-C finish what was accepted, for as long as --drain-timeout allows, then stop.
     """
     from durable_engine.supervisor_config import SupervisorConfig
+    from durable_shards.alarm_settings import AlarmSettings
 
     try:
+        alarms = AlarmSettings(
+            poll=alarm_poll.total_seconds(), attempts=alarm_attempts, backoff=alarm_backoff.total_seconds()
+        )
         config = SupervisorConfig(
             objects=objects,
             store=store,
@@ -60,6 +75,7 @@ def run(
             drain_timeout=drain_timeout.total_seconds(),
             stall_timeout=stall_timeout.total_seconds(),
             memory_bytes=memory_mb * 1024 * 1024 if memory_mb else None,
+            alarms=alarms,
             log_level=log_level.upper(),
             path=(str(Path.cwd()),),
         )

@@ -1,0 +1,199 @@
+"""`alarms`: look at alarms, set and cancel them, fire them by hand, and arm again those that gave up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from durable_engine.commands.call import read_argument
+from durable_engine.commands.connection import connected, server_settings
+from durable_engine.commands.objects import label_of, on_one_object
+from durable_engine.output import Output, confirm, table
+from durable_engine.settings import Duration, Group, json_setting, setting
+
+if TYPE_CHECKING:
+    from durable_engine.client import Client
+    from durable_engine.views import AlarmView
+
+_PAGE = 1_000
+
+
+@click.group(cls=Group)
+def alarms() -> None:
+    """List, schedule, cancel, fire and retry alarms."""
+
+
+_name = click.argument("name", metavar="NAME")
+_COLUMNS = ("class", "id", "name", "at", "attempt", "recurrence", "payload")
+
+
+@alarms.command("list")
+@setting("limit")
+@setting("prefix")
+@server_settings
+@json_setting
+@click.pass_obj
+def list_alarms(output: Output, *, limit: int, prefix: str, connect: str, timeout: timedelta) -> None:
+    """Print the alarms of all objects, by class, id and name, those that cannot fire included."""
+    with connected(connect, timeout) as client:
+        found = _pages(client, prefix, limit, orphaned=False)
+    output.show(found, table(found, [*_COLUMNS, "orphaned"]))
+    _note_more(output, found, limit)
+
+
+@alarms.command("orphaned")
+@setting("limit")
+@setting("prefix")
+@server_settings
+@json_setting
+@click.pass_obj
+def list_orphaned(output: Output, *, limit: int, prefix: str, connect: str, timeout: timedelta) -> None:
+    """Print the alarms that cannot fire, and why: they failed too often, or no served class has a method for them."""
+    with connected(connect, timeout) as client:
+        found = _pages(client, prefix, limit, orphaned=True)
+    output.show(found, _describe_orphans(found))
+    _note_more(output, found, limit)
+
+
+def _describe_orphans(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    rows = [each | {"problem": (each["problem"] or "").partition("\n")[0]} for each in found]
+    yield from table(rows, ["class", "id", "name", "at", "attempt", "orphaned", "problem"])
+
+
+def _note_more(output: Output, found: Sequence[Any], limit: int) -> None:
+    if not found:
+        output.note("There are none.")
+    elif len(found) == limit:
+        output.note("There may be more: raise --limit.")
+
+
+def _pages(client: Client, prefix: str, limit: int, *, orphaned: bool) -> list[dict[str, Any]]:
+    found: list[AlarmView] = []
+    while len(found) < limit:
+        wanted = min(_PAGE, limit - len(found))
+        last = found[-1] if found else None
+        page = client.all_alarms(orphaned=orphaned, after=last, limit=wanted, prefix=prefix)
+        found += page
+        if len(page) < wanted:
+            break
+    return [_shown(alarm) for alarm in found]
+
+
+def _shown(alarm: AlarmView) -> dict[str, Any]:
+    return {
+        "class": alarm.object_type,
+        "id": alarm.object_id,
+        "prefix": alarm.prefix,
+        "name": alarm.name,
+        "at": alarm.at,
+        "attempt": alarm.attempt,
+        "payload": alarm.payload,
+        "recurrence": alarm.recurrence,
+        "orphaned": alarm.orphaned,
+        "problem": alarm.problem,
+    }
+
+
+@alarms.command("schedule")
+@setting("payload")
+@setting("missed")
+@setting("tz")
+@setting("cron")
+@setting("every")
+@setting("at")
+@setting("after", help="How long from now.", type=Duration(), metavar="DURATION")
+@_name
+@on_one_object
+def schedule_alarm(
+    output: Output,
+    *,
+    object_type: str,
+    object_id: str,
+    name: str,
+    prefix: str,
+    connect: str,
+    timeout: timedelta,
+    after: timedelta | None,
+    at: str | None,
+    every: timedelta | None,
+    cron: str | None,
+    tz: str | None,
+    missed: Any,
+    payload: str | None,
+) -> None:
+    """Arm the alarm NAME of an object; one armed by this name before is replaced. The object is not woken."""
+    value = None if payload is None else read_argument(payload)
+    time = None if at is None else _time(at)
+    with connected(connect, timeout) as client:
+        of_object = client.alarms(object_type, object_id, prefix=prefix)
+        of_object.schedule(name, after=after, at=time, every=every, cron=cron, tz=tz, missed=missed, payload=value)
+        armed = next((alarm.at for alarm in of_object.pending() if alarm.name == name), None)
+    label = label_of(object_type, object_id, prefix)
+    output.show({"name": name, "at": armed}, [f"alarm {name} of {label} fires at {armed or 'once'}"])
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"--at {text!r} is no time: write it like 2031-05-01T09:00:00Z") from None
+
+
+@alarms.command("cancel")
+@setting("yes")
+@click.argument("name", metavar="[NAME]", required=False)
+@on_one_object
+def cancel_alarm(
+    output: Output,
+    *,
+    object_type: str,
+    object_id: str,
+    name: str | None,
+    prefix: str,
+    connect: str,
+    timeout: timedelta,
+    confirmed: bool,
+) -> None:
+    """Disarm the alarm NAME of an object, or all its alarms."""
+    label = label_of(object_type, object_id, prefix)
+    if name is None:
+        confirm(f"Cancel all alarms of {label}?", confirmed=confirmed)
+    with connected(connect, timeout) as client:
+        of_object = client.alarms(object_type, object_id, prefix=prefix)
+        count = of_object.cancel_all() if name is None else int(of_object.cancel(name))
+    output.show({"cancelled": count}, [f"{count} cancelled" if count else f"{label} had no such alarm"])
+
+
+@alarms.command("fire")
+@_name
+@on_one_object
+def fire_alarm(
+    output: Output, *, object_type: str, object_id: str, name: str, prefix: str, connect: str, timeout: timedelta
+) -> None:
+    """Fire the armed or parked alarm NAME of an object now, whatever its time."""
+    with connected(connect, timeout) as client:
+        client.alarms(object_type, object_id, prefix=prefix).fire(name)
+    output.show({"fired": name}, [f"alarm {name} of {label_of(object_type, object_id, prefix)} was fired"])
+
+
+@alarms.command("retry")
+@click.argument("name", metavar="[NAME]", required=False)
+@on_one_object
+def retry_alarm(
+    output: Output,
+    *,
+    object_type: str,
+    object_id: str,
+    name: str | None,
+    prefix: str,
+    connect: str,
+    timeout: timedelta,
+) -> None:
+    """Arm again, for now, the alarms of an object that failed: parked ones, and those that wait for another attempt."""
+    with connected(connect, timeout) as client:
+        count = client.alarms(object_type, object_id, prefix=prefix).retry(name)
+    label = label_of(object_type, object_id, prefix)
+    output.show({"retried": count}, [f"{count} armed again" if count else f"no alarm of {label} has failed"])
