@@ -34,7 +34,8 @@ class AlarmsOf:
         """Arm an alarm, `after` a time from now or `at` an aware time; one armed by this name before is replaced.
 
         `every` and `cron` (in the time zone `tz`) arm it again and again, `missed` says what becomes of ticks that
-        could not be fired in time: all as in `self.alarms.schedule`. The object is not woken by it. Raises InvalidArguments.
+        could not be fired in time: all as in `self.alarms.schedule`. The object is not woken by it.
+        Raises InvalidArguments.
         """
         name = _name(alarm)
         recurrence(f"alarm {name!r}", every=every, cron=cron, tz=tz, missed=missed)

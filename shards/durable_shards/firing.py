@@ -86,10 +86,8 @@ class Firings:
         row = act.alarms_now.get(name)
         spec = act.home.spec.alarm(name)
         if at is None and (row is None or spec is None):
-            problem = (
-                "has no such alarm armed" if row is None else f"no longer has a method for it: {act.home.spec.name}"
-            )
-            raise InvalidArguments(f"{act.address}: alarm {name!r}: the object {problem}")
+            problem = "is not armed" if row is None else f"has no method in {act.home.spec.name}"
+            raise InvalidArguments(f"alarm {name!r} of {act.address} {problem}; nothing was run")
         if row is None or spec is None or (at is not None and (row.at != at or row.is_parked)):
             self._answer(act, call, False)
             return

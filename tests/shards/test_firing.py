@@ -1,0 +1,467 @@
+"""Alarms fire: when, in which order, with one effect, and what becomes of those that fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from durable_shards.alarm_settings import AlarmSettings
+from durable_shards.clock import ManualClock
+from durable_shards.errors import HandlerFailed, InvalidArguments
+from durable_storage.address import Address
+from durable_storage.store import AlarmRow, Stored
+from tests.shards.alarm_objects import GATES, Bell, Catcher, Nested, Opened
+from tests.shards.harness import Harness, answered, claim, settle
+
+NOW = ManualClock().now()
+BELL = Address("", "Bell", "a")
+
+
+async def rung(h: Harness, object_id: str = "a") -> list[str]:
+    """What has rung."""
+    found: list[str] = await answered(h.call(Bell, object_id, "get", timeout=1e6))
+    return found
+
+
+def rows(h: Harness, address: Address = BELL) -> dict[str, AlarmRow]:
+    """The alarms in the store."""
+    return h.world.alarms.get(address, {})
+
+
+async def test_an_alarm_fires_when_it_is_due_and_not_before() -> None:
+    """parity 74, 76, 82, 86: its method runs at its time, and then it is gone."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 10])
+        await h.pass_time(9.999)
+        assert await rung(h) == []
+        await h.pass_time(0.001)
+        assert await rung(h) == ["ring"]
+        assert rows(h) == {}
+        await h.pass_time(3600)
+        assert await rung(h) == ["ring"]
+
+
+async def test_many_alarms_of_an_object_fire_in_the_order_of_their_times() -> None:
+    """parity 74, 76: each by its name; zero means at once."""
+    async with Harness([Bell]) as h:
+        for name, seconds in (("ring", 2), ("tell", 1), ("look", 0)):
+            await h.call(Bell, "a", "arm", [name, seconds])
+        await settle()
+        await h.pass_time(1)
+        await h.pass_time(1)
+        assert await rung(h) == ["tell,ring", "None 0 00:00:01", "ring"]
+
+
+async def test_state_and_removal_are_one_commit() -> None:
+    """parity 78, 84: the effect of a firing and the removal of its alarm are in one statement, so both or none."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 10])
+        h.world.hold()
+        before = h.world.statements
+        await h.pass_time(10)
+        assert h.world.commits_held == 1
+        assert rows(h).keys() == {"ring"}
+        h.world.release()
+        await settle()
+        assert h.world.statements == before + 1
+        assert rows(h) == {}
+        assert b"ring" in h.world.objects[BELL].state
+
+
+async def test_an_alarm_of_an_undone_turn_never_was() -> None:
+    """parity 78: what a failed handler scheduled is undone with its state."""
+    async with Harness([Bell]) as h:
+        with pytest.raises(Exception, match="no"):
+            await h.call(Bell, "a", "arm_and_fail", ["ring"])
+        await h.pass_time(100)
+        assert await rung(h) == []
+
+
+async def test_scheduling_a_name_again_replaces_it() -> None:
+    """parity 75: only the newest time counts, earlier or later."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["tell", 10, "first"])
+        await h.call(Bell, "a", "arm", ["tell", 20, "second"])
+        await h.pass_time(10)
+        assert await rung(h) == []
+        await h.call(Bell, "a", "arm", ["tell", 5, "third"], timeout=1e6)
+        await h.pass_time(5)
+        assert await rung(h) == ["third 0 00:00:15"]
+        await h.pass_time(100)
+        assert len(await rung(h)) == 1
+
+
+async def test_a_cancelled_alarm_does_not_fire() -> None:
+    """parity 79: cancelling says whether there was one, and one that is absent is no error."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 10])
+        assert await h.call(Bell, "a", "disarm", ["ring"]) is True
+        assert await h.call(Bell, "a", "disarm", ["ring"]) is False
+        await h.pass_time(20)
+        assert await rung(h) == []
+
+
+async def test_an_alarm_that_arms_itself_again_goes_on() -> None:
+    """parity 83, 89: an arming inside of the firing survives it."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["chain", 10])
+        for _ in range(7):
+            await h.pass_time(10)
+        assert await rung(h) == ["chain"] * 5
+        assert rows(h) == {}
+
+
+async def test_an_arming_by_a_call_during_the_firing_survives_it() -> None:
+    """parity 89: the order of turns decides, so the newer arming stays."""
+    async with Harness([Bell]) as h:
+        GATES["wait"] = asyncio.Event()
+        await h.call(Bell, "a", "arm", ["wait", 1])
+        await h.pass_time(1)
+        armed = h.call(Bell, "a", "arm", ["wait", 2], timeout=1e6)
+        await settle()
+        GATES["wait"].set()
+        await armed
+        assert rows(h)["wait"].at == NOW + timedelta(seconds=3)
+        await h.pass_time(2)
+        assert await rung(h) == ["waited"] * 2
+
+
+async def test_an_arming_by_an_inner_turn_survives_the_firing() -> None:
+    """parity 89: a reentrant object that arms the alarm anew while it fires keeps the new one."""
+    async with Harness([Nested]) as h:
+        await h.call(Nested, "a", "arm", [1])
+        await h.pass_time(1)
+        assert await answered(h.call(Nested, "a", "get", timeout=1e6)) == 1
+        assert rows(h, Address("", "Nested", "a"))["ring"].at == NOW + timedelta(seconds=61)
+        act = h.shard.directory.default["Nested"].live["a"]
+        assert act.alarms_now == rows(h, Address("", "Nested", "a"))
+
+
+async def test_alarms_set_while_loading_fire() -> None:
+    """parity 67: `after_load` may schedule."""
+    async with Harness([Opened]) as h:
+        await h.call(Opened, "a", "get")
+        await h.pass_time(60)
+        assert await answered(h.call(Opened, "a", "get", timeout=1e6)) == 1
+
+
+async def test_a_new_owner_fires_what_it_finds() -> None:
+    """parity 72, 84, 85: after a crash the alarms of the store fire, without anybody calling their objects."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 10])
+        await h.call(Bell, "b", "arm", ["ring", 500])
+    clock = h.clock
+    clock.advance(timedelta(seconds=20))  # type: ignore[union-attr]
+    async with Harness([Bell], world=h.world, clock=clock) as again:
+        await settle()
+        assert await rung(again) == ["ring"]
+        await again.pass_time(480)
+        assert await rung(again, "b") == ["ring"]
+
+
+async def test_a_firing_that_was_cut_off_before_its_commit_happens_once() -> None:
+    """parity 84: the handler ran twice, and its effect is there once."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 10])
+        h.world.hold()
+        await h.pass_time(10)
+        assert h.world.commits_held == 1
+        async with Harness([Bell], world=h.world, clock=h.clock) as again:  # takes the shard over
+            h.world.release()
+            await settle()
+            assert h.stops
+            assert await rung(again) == ["ring"]
+            assert rows(h) == {}
+
+
+@pytest.mark.parametrize("fault", ["before", "after", "late"])
+async def test_an_unknown_outcome_of_a_firing_is_resolved(fault: str) -> None:
+    """parity 84: a connection that breaks under the commit doubles nothing and loses nothing."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 10])
+        h.world.fail_next(fault)  # type: ignore[arg-type]
+        await h.pass_time(10)
+        assert h.world.faults_fired == 1
+        assert await rung(h) == ["ring"]
+        assert rows(h) == {}
+
+
+async def test_a_failing_alarm_is_undone_and_tried_again_later() -> None:
+    """parity 87: nothing of the attempt stays but its count; the handler sees it; delays double."""
+    async with Harness([Bell], alarms=AlarmSettings(backoff=10)) as h:
+        await h.call(Bell, "a", "arm", ["fail_twice", 1])
+        await h.pass_time(1)
+        first = rows(h)["fail_twice"]
+        assert (first.attempts, first.tick) == (1, NOW + timedelta(seconds=1))
+        assert timedelta(seconds=7) < first.at - h.clock.now() < timedelta(seconds=13)
+        assert "RuntimeError: not yet" in (first.problem or "")
+        await h.pass_time(13)
+        second = rows(h)["fail_twice"]
+        assert timedelta(seconds=14) < second.at - h.clock.now() < timedelta(seconds=26)
+        await h.pass_time(26)
+        assert await rung(h) == ["done at 2"]
+        assert rows(h) == {}
+
+
+async def test_an_alarm_that_fails_always_is_parked_and_can_be_armed_again(caplog: pytest.LogCaptureFixture) -> None:
+    """parity 87, 113: after its attempts it is kept, shown with its problem and not fired, until somebody retries."""
+    async with Harness([Bell], alarms=AlarmSettings(attempts=3, backoff=1)) as h:
+        await h.call(Bell, "a", "arm", ["fail", 1, {"x": 1}])
+        for _ in range(5):
+            await h.pass_time(10)
+        parked = rows(h)["fail"]
+        assert (parked.is_parked, parked.attempts, parked.payload) == (True, 3, b'{"x":1}')
+        assert "RuntimeError: attempt 2\\0\\ud800" in (parked.problem or "")
+        assert "is parked until" in caplog.text
+        assert await rung(h) == []
+        assert rows(h).keys() == {"fail"}
+        assert await h.call(Bell, "a", "$pending", timeout=1e6) == []
+        (listed,) = await h.shard.request("alarms", {"orphaned": True})
+        assert (listed["name"], listed["orphaned"], listed["attempt"]) == ("fail", "failed", 3)
+        assert await h.call(Bell, "a", "$retry", [None], timeout=1e6) == 1
+        assert rows(h)["fail"].attempts == 0
+        await h.pass_time(0)
+        assert rows(h)["fail"].attempts == 1
+
+
+async def test_a_parked_alarm_is_replaced_by_a_new_one_and_can_be_cancelled() -> None:
+    """parity 75, 79: a name is one alarm, parked or not."""
+    async with Harness([Bell], alarms=AlarmSettings(attempts=1)) as h:
+        await h.call(Bell, "a", "arm", ["fail"])
+        await settle()
+        await h.pass_time(0)
+        assert rows(h)["fail"].is_parked
+        await h.call(Bell, "a", "arm", ["fail", 5], timeout=1e6)
+        assert not rows(h)["fail"].is_parked
+        await h.pass_time(5)
+        assert rows(h)["fail"].is_parked
+        assert await h.call(Bell, "a", "disarm", ["fail"], timeout=1e6) is True
+        assert rows(h) == {}
+
+
+async def test_an_alarm_that_runs_too_long_is_a_failure() -> None:
+    """parity 86: it is cancelled at the class's timeout, undone, and tried again."""
+    async with Harness([Bell]) as h:
+        GATES["wait"] = asyncio.Event()
+        await h.call(Bell, "a", "arm", ["wait"])
+        await h.pass_time(0)
+        await h.pass_time(6)
+        assert rows(h)["wait"].attempts == 1
+        GATES["wait"].set()
+        await h.pass_time(2)
+        assert await rung(h) == ["waited"]
+
+
+async def test_a_refused_commit_of_a_firing_counts_as_its_failure() -> None:
+    """parity 43, 87: the state is rolled back, the alarm stays, and is tried again."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        h.world.refuse(lambda change: change.state is not None)
+        await h.pass_time(1)
+        assert rows(h)["ring"].attempts == 1
+        h.world.refuse(None)
+        await h.pass_time(2)
+        assert await rung(h) == ["ring"]
+
+
+async def test_a_store_that_is_away_costs_no_attempt() -> None:
+    """parity 45: an object that cannot be loaded has not failed."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        await h.call(Bell, "a", "$evict")
+        h.world.go_away()
+        for _ in range(8):
+            await h.pass_time(1)
+        loaded = asyncio.Event()
+        load = h.store.load
+
+        async def observed(addresses: Sequence[Address]) -> list[Stored | None]:
+            found = await load(addresses)
+            loaded.set()
+            return found
+
+        h.store.load = observed  # type: ignore[method-assign]
+        h.world.come_back()
+        await h.pass_time(1)
+        await loaded.wait()
+        await settle()
+        for _ in range(3):  # its call may have run out of time while the store was away
+            await h.pass_time(1)
+        assert await rung(h) == ["ring"]
+        assert h.shard.firings.failures == 0
+
+
+async def test_an_alarm_of_an_unknown_class_waits_for_it() -> None:
+    """parity 46, 88: nothing is deleted; a process that serves the class fires it."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        row = rows(h)["ring"]
+    async with Harness([Catcher], world=h.world, clock=h.clock) as without:
+        await without.pass_time(100)
+        assert rows(h) == {"ring": row}
+        (listed,) = await without.shard.request("alarms", {"orphaned": True})
+        assert (listed["class"], listed["id"], listed["orphaned"]) == ("Bell", "a", "unknown class")
+    async with Harness([Bell], world=h.world, clock=h.clock) as again:
+        await settle()
+        assert await rung(again) == ["ring"]
+
+
+async def test_an_alarm_without_a_method_waits_for_one() -> None:
+    """parity 46, 88: a name that the class has lost is kept and shown, and nothing fires or retries it."""
+    async with Harness([Bell]) as h:
+        h.world.alarms[BELL] = {"lost": AlarmRow("lost", NOW)}
+        await h.pass_time(100)
+        assert rows(h).keys() == {"lost"}
+        (listed,) = await h.shard.request("alarms", {"orphaned": True})
+        assert listed["orphaned"] == "unknown alarm"
+        with pytest.raises(InvalidArguments, match="has no method"):
+            await h.call(Bell, "a", "$fire", ["lost", None], timeout=1e6)
+        h.world.alarms[BELL] = {"lost": AlarmRow("lost", NOW, attempts=1)}
+        await h.call(Bell, "a", "$evict", timeout=1e6)
+        with pytest.raises(InvalidArguments, match="has no method"):
+            await h.call(Bell, "a", "$retry", ["lost"], timeout=1e6)
+
+
+async def test_a_class_can_take_alarms_of_any_name() -> None:
+    """parity 82, 103: `handle_alarm` gets those that have no method of their own."""
+    async with Harness([Catcher]) as h:
+        await h.call(Catcher, "a", "arm", ["whatever"])
+        await h.pass_time(0)
+        assert await answered(h.call(Catcher, "a", "get")) == ["whatever"]
+
+
+async def test_firing_by_hand() -> None:
+    """parity 108: now, whatever its time; absent is an error; a failure is the caller's, and changes nothing."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1000])
+        assert await h.call(Bell, "a", "$fire", ["ring", None]) is True
+        assert await rung(h) == ["ring"]
+        with pytest.raises(InvalidArguments, match="is not armed"):
+            await h.call(Bell, "a", "$fire", ["ring", None])
+        await h.call(Bell, "a", "arm", ["fail", 1000])
+        row = rows(h)["fail"]
+        with pytest.raises(HandlerFailed, match="attempt 0"):
+            await h.call(Bell, "a", "$fire", ["fail", None])
+        assert rows(h) == {"fail": row}
+
+
+async def test_firing_for_another_time_does_nothing() -> None:
+    """parity 89: a scheduler that is late with its news fires nothing that was armed anew."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 10])
+        assert await h.call(Bell, "a", "$fire", ["ring", NOW.isoformat()]) is False
+        assert rows(h).keys() == {"ring"}
+        assert await h.call(Bell, "a", "$fire", ["gone", NOW.isoformat()]) is False
+
+
+async def test_an_alarm_that_repeats_does_not_drift() -> None:
+    """parity 83: ticks are counted from the first, however late each is fired, and survive failures and restarts."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "repeat", ["tell", 10])
+        await h.pass_time(13)
+        await h.pass_time(9)
+        await h.pass_time(8)
+        assert await rung(h) == ["None 0 00:00:10", "None 0 00:00:20", "None 0 00:00:30"]
+        assert rows(h)["tell"].at == NOW + timedelta(seconds=40)
+        await h.call(Bell, "a", "disarm", ["tell"], timeout=1e6)
+        await h.pass_time(100)
+        assert len(await rung(h)) == 3
+
+
+@pytest.mark.parametrize(
+    ("missed", "expected"),
+    [
+        ("coalesce", ["None 0 00:00:10", "None 0 00:01:20"]),
+        ("skip", ["None 0 00:01:20"]),
+        ("all", [f"None 0 00:{s // 60:02}:{s % 60:02}" for s in range(10, 81, 10)]),
+    ],
+)
+async def test_missed_ticks(missed: str, expected: list[str]) -> None:
+    """parity 83: one firing for all that were missed, none, or one for each; then the beat goes on."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "repeat", ["tell", 10, missed])
+    h.clock.advance(timedelta(seconds=77))  # type: ignore[union-attr]
+    async with Harness([Bell], world=h.world, clock=h.clock) as again:
+        await settle(400)
+        await again.pass_time(4)
+        assert await rung(again) == expected
+        assert rows(again)["tell"].at == NOW + timedelta(seconds=90)
+
+
+async def test_a_repeating_alarm_that_fails_keeps_its_beat() -> None:
+    """parity 83, 87: retries are counted from the tick, and the next tick is where it would have been."""
+    async with Harness([Bell], alarms=AlarmSettings(backoff=1)) as h:
+        await h.call(Bell, "a", "repeat", ["fail_twice", 10])
+        for _ in range(18):
+            await h.pass_time(1)
+        assert await rung(h) == ["done at 2"]
+        assert rows(h)["fail_twice"].at == NOW + timedelta(seconds=20)
+        assert rows(h)["fail_twice"].attempts == 0
+
+
+async def test_cron_in_a_time_zone() -> None:
+    """parity 83: nine o'clock in Berlin, winter and summer."""
+    clock = ManualClock(datetime(2026, 3, 28, 12, tzinfo=UTC))
+    async with Harness([Bell], clock=clock) as h:
+        await h.call(Bell, "a", "daily", ["0 9 * * *", "Europe/Berlin"])
+        assert rows(h)["ring"].at == datetime(2026, 3, 29, 7, tzinfo=UTC)
+        await h.pass_time(19 * 3600)
+        assert await rung(h) == ["ring"]
+        assert rows(h)["ring"].at == datetime(2026, 3, 30, 7, tzinfo=UTC)
+
+
+async def test_alarms_of_a_deleted_object_are_gone() -> None:
+    """parity 61, 80: deleting and cancelling all leave nothing that fires."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        await h.call(Bell, "a", "$delete")
+        await h.call(Bell, "b", "arm", ["ring", 1])
+        assert await h.call(Bell, "b", "$cancel_all") == 1
+        await h.pass_time(10)
+        assert await rung(h) == await rung(h, "b") == []
+        assert h.scheduler.statistics().armed == 0
+
+
+async def test_tenants_alarms_fire_in_their_own_objects() -> None:
+    """parity 63: the prefix is part of an alarm's address."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1], prefix="one")
+        await h.pass_time(1)
+        assert await answered(h.call(Bell, "a", "get", prefix="one", timeout=1e6)) == ["ring"]
+        assert await rung(h) == []
+
+
+async def test_a_parked_object_holds_its_alarms() -> None:
+    """parity 88: an object that killed its shard is not fired at, and its alarms wait."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        h.shard.parked = {"Bell/a"}
+        await h.pass_time(1)
+        assert rows(h)["ring"].attempts == 0
+        h.shard.parked = set()
+        await h.pass_time(61)
+        assert await rung(h) == ["ring"]
+
+
+async def test_a_draining_shard_fires_no_more() -> None:
+    """parity 92: what is due then is its next owner's."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        await h.shard.drain()
+        await h.pass_time(10)
+        assert rows(h).keys() == {"ring"}
+
+
+async def test_of_two_owners_one_fires() -> None:
+    """parity 92: a node that lost its partitions, and does not know it, can fire nothing."""
+    async with Harness([Bell]) as old:
+        await old.call(Bell, "a", "arm", ["ring", 1])
+        async with Harness([Bell], world=old.world, clock=old.clock) as new:
+            await old.pass_time(1)
+            await new.pass_time(0)
+            assert old.stops
+            assert await rung(new) == ["ring"]
+            assert claim().host in old.world.hosts

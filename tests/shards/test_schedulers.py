@@ -1,0 +1,175 @@
+"""The heap of deadlines: bounded, fair, and never the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from durable_shards import schedulers
+from durable_shards.clock import ManualClock
+from durable_storage.errors import StoreUnavailable
+from durable_storage.memory import MemoryWorld
+from durable_storage.store import AlarmRow, DueAlarm, Served
+from tests.shards.alarm_objects import Bell
+from tests.shards.harness import Harness, answered, settle
+from tests.shards.test_firing import BELL, NOW, rows, rung
+
+
+def world_with(count: int, clock: ManualClock, at_seconds: float = 0) -> MemoryWorld:
+    """A store with an alarm in each of `count` objects."""
+    world = MemoryWorld(now=clock.now)
+    for number in range(count):
+        address = BELL._replace(object_id=f"{number:06}")
+        world.alarms[address] = {"ring": AlarmRow("ring", clock.now() + timedelta(seconds=at_seconds))}
+    return world
+
+
+async def test_only_the_next_window_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity 86: of a storm a bounded part is in memory, and all of it fires."""
+    monkeypatch.setattr(schedulers, "WINDOW_MAX", 50)
+    clock = ManualClock()
+    async with Harness([Bell], world=world_with(700, clock), clock=clock) as h:
+        most = 0
+        for _ in range(4000):
+            await asyncio.sleep(0)
+            now = h.scheduler.statistics()
+            most = max(most, now.armed)
+            if not h.world.alarms and not now.in_flight:
+                break
+        assert h.world.alarms == {}
+        assert h.scheduler.statistics().fired == 700
+        assert 0 < most <= 100 + 1
+
+
+async def test_commits_beyond_the_window_are_found_by_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity 86: what does not fit is forgotten in memory, never in the store, and comes back in time."""
+    monkeypatch.setattr(schedulers, "WINDOW_MAX", 5)
+    async with Harness([Bell]) as h:
+        for number in range(40):
+            await h.call(Bell, f"{number}", "arm", ["ring", 1 + number / 10], timeout=1e6)
+            assert h.scheduler.statistics().armed <= 10
+        for _ in range(70):
+            await h.pass_time(0.1)
+        assert h.world.alarms == {}
+        assert h.scheduler.statistics().fired == 40
+
+
+async def test_far_alarms_come_into_memory_when_they_are_near() -> None:
+    """parity 86: the sweep brings them, before they are due."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 3600])
+        assert h.scheduler.statistics().armed == 0
+        assert h.scheduler.next_due() is None
+        for _ in range(119):
+            await h.pass_time(30)
+        assert h.scheduler.next_due() == NOW + timedelta(hours=1)
+        await h.pass_time(30)
+        assert await rung(h) == ["ring"]
+
+
+async def test_calls_are_served_in_a_storm() -> None:
+    """parity 86: between portions of firings it is the calls' turn."""
+    clock = ManualClock()
+    async with Harness([Bell], world=world_with(3000, clock), clock=clock) as h:
+        await asyncio.sleep(0)
+        assert await answered(h.call(Bell, "other", "get")) == []
+        assert h.scheduler.statistics().fired < 3000
+        assert h.scheduler.statistics().in_flight <= schedulers.IN_FLIGHT_MAX
+
+
+async def test_an_alarm_that_arms_itself_at_once_for_ever_is_slowed_down() -> None:
+    """parity 83: a few rounds at once, then no more than ten a second."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["spin"])
+        for _ in range(20):
+            await h.pass_time(0)
+        assert len(await rung(h)) == schedulers.STREAK_FREE + 1
+        for _ in range(300):
+            await h.pass_time(0.01)
+        before = len(await rung(h))
+        for _ in range(1000):
+            await h.pass_time(0.01)
+        assert 80 <= len(await rung(h)) - before <= 101
+
+
+async def test_a_clock_that_is_set_back_fires_nothing_twice_and_nothing_early() -> None:
+    """parity 76: alarms follow the wall clock, as their times are wall times."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 10])
+        h.clock._now -= timedelta(hours=1)  # type: ignore[attr-defined]
+        await h.pass_time(20)
+        assert await rung(h) == []
+        h.clock._now += timedelta(hours=2)  # type: ignore[attr-defined]
+        await h.pass_time(0)
+        assert await rung(h) == ["ring"]
+        h.clock._now -= timedelta(hours=2)  # type: ignore[attr-defined]
+        await h.pass_time(7200)
+        assert await rung(h) == ["ring"]
+
+
+async def test_a_refused_cancellation_leaves_the_alarm_armed() -> None:
+    """parity 79: an alarm whose cancelling turn is undone fires all the same."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        h.world.hold()
+        h.world.refuse(lambda change: bool(change.alarms_cleared))
+        cancelled = h.call(Bell, "a", "disarm", ["ring"], timeout=1e6)
+        await settle()
+        await h.pass_time(1)
+        h.world.release()
+        with pytest.raises(Exception, match="refused on order"):
+            await cancelled
+        h.world.refuse(None)
+        await settle()
+        for _ in range(3):
+            await h.pass_time(1)
+        assert await rung(h) == ["ring"]
+
+
+async def test_a_failure_that_cannot_be_noted_is_tried_again() -> None:
+    """parity 87: the alarm stays armed as it was, and fires again later."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["fail_twice", 1])
+        h.world.refuse(lambda change: any(row.attempts for row in change.alarms_set))
+        await h.pass_time(1)
+        assert rows(h)["fail_twice"].attempts == 0
+        h.world.refuse(None)
+        await h.pass_time(11)
+        assert rows(h)["fail_twice"].attempts == 1
+
+
+async def test_a_sweep_that_fails_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    """parity 86, 113: a store that does not answer is asked again, and that is logged."""
+    clock = ManualClock()
+    world = world_with(1, clock)
+    async with Harness([Bell], world=world, clock=clock) as h:
+        world.go_away()
+        h.scheduler._sweep_at = clock.now()
+        await settle()
+        await h.pass_time(0)
+    world.come_back()
+
+    class Away:
+        """A store that fails once."""
+
+        asked = 0
+
+        async def due_alarms(self, *_: Any) -> list[DueAlarm]:
+            self.asked += 1
+            if self.asked == 1:
+                raise StoreUnavailable
+            return []
+
+    store = Away()
+    scheduler = schedulers.DeadlineScheduler(store, lambda: Served((), ()), clock, poll_seconds=30)  # type: ignore[arg-type]
+    scheduler.start(lambda alarm, peer: None, lambda alarm, problem, peer: None)
+    await settle()
+    assert "trying again" in caplog.text
+    clock.advance(timedelta(seconds=1))
+    scheduler.run_due()
+    await settle()
+    assert store.asked == 2
+    await scheduler.close()
