@@ -402,6 +402,16 @@ async def test_a_repeating_alarm_that_fails_keeps_its_beat() -> None:
         assert rows(h)["fail_twice"].attempts == 0
 
 
+async def test_firing_a_repeating_alarm_by_hand_leaves_its_beat() -> None:
+    """parity 83, 108: an extra firing ahead of time does not use up the next tick."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "repeat", ["ring", 10])
+        assert await h.call(Bell, "a", "$fire", ["ring", None]) is True
+        await h.pass_time(10)
+        assert await rung(h) == ["ring", "ring"]
+        assert rows(h)["ring"].at == NOW + timedelta(seconds=20)
+
+
 async def test_cron_in_a_time_zone() -> None:
     """parity 83: nine o'clock in Berlin, winter and summer."""
     clock = ManualClock(datetime(2026, 3, 28, 12, tzinfo=UTC))

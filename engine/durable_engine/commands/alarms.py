@@ -11,7 +11,7 @@ import click
 from durable_engine.commands.call import read_argument
 from durable_engine.commands.connection import connected, server_settings
 from durable_engine.commands.objects import label_of, on_one_object
-from durable_engine.output import Output, confirm, table
+from durable_engine.output import Output, confirm, encode_json, table
 from durable_engine.settings import Duration, Group, json_setting, setting
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ def alarms() -> None:
 
 
 _name = click.argument("name", metavar="NAME")
-_COLUMNS = ("class", "id", "name", "at", "attempt", "recurrence", "payload")
 
 
 @alarms.command("list")
@@ -40,8 +39,13 @@ def list_alarms(output: Output, *, limit: int, prefix: str, connect: str, timeou
     """Print the alarms of all objects, by class, id and name, those that cannot fire included."""
     with connected(connect, timeout) as client:
         found = _pages(client, prefix, limit, orphaned=False)
-    output.show(found, table(found, [*_COLUMNS, "orphaned"]))
+    output.show(found, _describe(found))
     _note_more(output, found, limit)
+
+
+def _describe(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    rows = [each | {"payload": None if each["payload"] is None else encode_json(each["payload"])} for each in found]
+    yield from table(rows, ["class", "id", "name", "at", "attempt", "recurrence", "payload", "orphaned"])
 
 
 @alarms.command("orphaned")
@@ -105,8 +109,8 @@ def _shown(alarm: AlarmView) -> dict[str, Any]:
 @setting("every")
 @setting("at")
 @setting("after", help="How long from now.", type=Duration(), metavar="DURATION")
-@_name
 @on_one_object
+@_name
 def schedule_alarm(
     output: Output,
     *,
@@ -144,8 +148,8 @@ def _time(text: str) -> datetime:
 
 @alarms.command("cancel")
 @setting("yes")
-@click.argument("name", metavar="[NAME]", required=False)
 @on_one_object
+@click.argument("name", metavar="[NAME]", required=False)
 def cancel_alarm(
     output: Output,
     *,
@@ -168,8 +172,8 @@ def cancel_alarm(
 
 
 @alarms.command("fire")
-@_name
 @on_one_object
+@_name
 def fire_alarm(
     output: Output, *, object_type: str, object_id: str, name: str, prefix: str, connect: str, timeout: timedelta
 ) -> None:
@@ -180,8 +184,8 @@ def fire_alarm(
 
 
 @alarms.command("retry")
-@click.argument("name", metavar="[NAME]", required=False)
 @on_one_object
+@click.argument("name", metavar="[NAME]", required=False)
 def retry_alarm(
     output: Output,
     *,
