@@ -158,6 +158,7 @@ class DeadlineScheduler:
         """See `Scheduler`."""
         for name in names:
             self._armed.pop((address, name), None)
+            self._streaks.pop((address, name), None)
 
     def _put(self, key: Key, at: datetime, when: datetime) -> None:
         self._armed[key] = _Armed(at, when)
