@@ -17,6 +17,7 @@ from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, in_seconds
 from durable_engine.views import AlarmView, ClientStatistics, EngineStatistics, ShardView, alarm_view, shard_view
 from durable_shards.errors import InvalidArguments
 from durable_shards.object import DurableObject
+from durable_storage.codec import SCHEMA
 
 T = TypeVar("T", bound=DurableObject)
 
@@ -48,14 +49,16 @@ class Administration(Calling):
     async def state(self, cls: type[T] | str, object_id: str, *, prefix: str | None = None) -> Any:
         """A detached copy of the committed state, whether the object is in memory or not; None if it never was.
 
-        A class gives an instance of it, a stored name a dict. Raises StateUnreadable.
+        A class gives an instance of it, migrated where the row is of an older schema version; a stored name gives
+        the stored dict. Raises StateUnreadable.
         """
         found = await self._ask(cls, object_id, prefix, "$state")
         if found is None:
             return None
         if isinstance(cls, str):
             return found["state"]
-        copy = use_of(cls).spec.revive(orjson.dumps(found["state"]), None)
+        text = found["state"] if "schema" not in found else {SCHEMA: found["schema"], **found["state"]}
+        copy = use_of(cls).spec.revive(orjson.dumps(text), None)
         del copy.__dict__["_durable"]  # it belongs to no engine, like an instance made by hand
         return copy
 

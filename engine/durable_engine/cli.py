@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from durable_engine.commands import alarms, call, completion, dev, migrate, objects, server, shards, version
+from durable_engine.commands import alarms, call, completion, dev, migrate, objects, server, shards, states, version
 from durable_engine.failures import failure_of
 from durable_engine.output import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, Failure, Output
 from durable_engine.release import RELEASE
@@ -81,6 +81,7 @@ for command in (
     shards.shards,
     server.status,
     migrate.migrate,
+    states.migrate_state,
     version.version,
     completion.completion,
 ):

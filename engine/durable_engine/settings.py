@@ -197,6 +197,14 @@ _ALL: Final = (
         default="coalesce",
     ),
     Setting("payload", "What the alarm's method gets, read like an argument of `call`.", metavar="JSON"),
+    Setting(
+        "class",
+        "Stored name of a class: only its rows; may be repeated.",
+        parameter="class_names",
+        metavar="NAME",
+        multiple=True,
+    ),
+    Setting("batch", "Rows in one commit.", click.IntRange(1, 4096), default=1000),
     Setting("to", "Schema version to arrive at.", click.IntRange(0), parameter="to_version", metavar="N"),
     Setting("from", "Schema version to start from.", click.IntRange(0), parameter="from_version", metavar="N"),
 )

@@ -20,9 +20,16 @@ from durable_shards.errors import DefinitionError
 from durable_storage.codec import Default, StateCodec
 from durable_storage.shapes import Unsupported
 from durable_storage.values import name_of
+from durable_storage.versions import Migrate, VersionedCodec
 
-RESERVED = ("id", "now", "alarms", "engine", "state", "after_load", "handle_alarm")
+RESERVED = ("id", "now", "alarms", "engine", "state", "after_load", "handle_alarm", "schema_version", "migrate")
 """Names that mean something on every object, so no field or handler can have them."""
+MIGRATE = "@classmethod def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]"
+_OF_THE_CLASS = {
+    "schema_version": "the version belongs to the class, not to its state; write schema_version = 2 without "
+    "annotation, or class {}(DurableObject, schema_version=2)",
+    "migrate": f"this name is for the method that brings older rows up to date; for that, write {MIGRATE}",
+}
 
 T = TypeVar("T")
 
@@ -142,14 +149,16 @@ def fields_of_dataclass(base: type) -> Fields:
     return Fields(stored, {})
 
 
-def compile_codec(cls: type, name: str, fields: Mapping[str, FieldSpec]) -> StateCodec:
+def compile_codec(
+    cls: type, name: str, fields: Mapping[str, FieldSpec], version: int, migrate: Migrate | None
+) -> StateCodec:
     """The codec of a class; its types and defaults are checked with it. Raises DefinitionError."""
+    hints = {each.name: each.hint for each in fields.values()}
+    defaults = {each.name: each.default for each in fields.values()}
     try:
-        return StateCodec(
-            name,
-            {each.name: each.hint for each in fields.values()},
-            {each.name: each.default for each in fields.values()},
-        )
+        if version == 1:
+            return StateCodec(name, hints, defaults)
+        return VersionedCodec(name, hints, defaults, version, migrate)
     except Unsupported as error:
         raise DefinitionError(f"{cls.__name__}: {error}") from None
 
@@ -225,6 +234,9 @@ def _is_method(value: Any) -> bool:
 
 def check_name(cls: type, what: str, name: str) -> None:
     """Refuse names that have a meaning already."""
+    if name in _OF_THE_CLASS:
+        advice = _OF_THE_CLASS[name].format(cls.__name__)
+        raise DefinitionError(f"{cls.__name__}.{name}: {advice}; or give the {what} another name")
     if name in RESERVED:
         meaning = f"self.{name} has a meaning of its own in every DurableObject"
         raise DefinitionError(f"{cls.__name__}.{name}: {meaning}; give the {what} another name")

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from durable_shards.alarms import Alarm, AlarmSpec, compile_alarm
 from durable_shards.errors import DefinitionError
 from durable_shards.fields import (
+    MIGRATE,
     RESERVED,
     Fields,
     FieldSpec,
@@ -25,6 +26,7 @@ from durable_shards.fields import (
 from durable_shards.handler import Handler, HandlerSpec, compile_handler
 from durable_storage.address import name_problem
 from durable_storage.codec import Default, StateCodec
+from durable_storage.versions import Migrate
 
 SPEC = "_durable_spec"
 """Attribute of a class that holds its ClassSpec."""
@@ -39,6 +41,7 @@ class Options:
     call_timeout: float = 5.0
     reentrant: bool = False
     mailbox: int = 1000
+    schema_version: int = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -117,11 +120,13 @@ def compile_class(cls: type[Any], keywords: Mapping[str, Any], scope: Scope) -> 
         raise DefinitionError(f"{cls.__name__}: {problem or 'the stored name of a class must not begin with $'}")
     bases = [vars(base) for base in reversed(cls.__mro__[1:])]
     inherited = [spec for spec in (base.get(SPEC) for base in bases) if isinstance(spec, ClassSpec)]
-    options = _options(cls, inherited[-1].options if inherited else Options(), given)
     _check_members(cls)
+    _take_attribute(cls, given)
+    options = _options(cls, inherited[-1].options if inherited else Options(), given)
     fields = collect(cls, _inherited_fields(cls), scope)
     handlers, alarms = _methods(cls, inherited, scope)
-    codec = compile_codec(cls, name, fields.stored)
+    migrate = _migrate(cls, options.schema_version)
+    codec = compile_codec(cls, name, fields.stored, options.schema_version, migrate)
     after_load = _after_load(cls)
     handle_alarm = _handle_alarm(cls)
     methods: list[HandlerSpec | AlarmSpec] = [
@@ -169,7 +174,40 @@ def _options(cls: type, inherited: Options, given: dict[str, Any]) -> Options:
             raise DefinitionError(f"{where} must be True or False, not {value!r}")
         elif name == "mailbox" and (type(value) is not int or value < 1):
             raise DefinitionError(f"{where} is a number of waiting calls, 1 or more, not {value!r}")
+        elif name == "schema_version" and (type(value) is not int or not 1 <= value < 1 << 63):
+            raise DefinitionError(f"{where} is a whole number, 1 or more, not {value!r}; count it up by one")
     return dataclasses.replace(inherited, **given)
+
+
+def _take_attribute(cls: type, given: dict[str, Any]) -> None:
+    """`schema_version = 2` in the body of the class says the same as the keyword."""
+    if "schema_version" not in vars(cls):
+        return
+    value = vars(cls)["schema_version"]
+    if given.setdefault("schema_version", value) != value:
+        said = f"schema_version is {given['schema_version']!r} as a keyword and {value!r} as an attribute"
+        raise DefinitionError(f"{cls.__name__}: {said}; write one of them")
+
+
+def _migrate(cls: Any, version: int) -> Migrate | None:
+    """The hook that brings older rows up to date, if the class has one."""
+    declared = inspect.getattr_static(cls, "migrate", None)
+    if declared is None:
+        return None
+    where = f"{cls.__name__}.migrate"
+    if not isinstance(declared, classmethod) or inspect.iscoroutinefunction(declared.__func__):
+        raise DefinitionError(f"{where}: it runs before there is an object, and cannot wait; write {MIGRATE}")
+    try:
+        inspect.signature(cls.migrate).bind(version, {})
+    except TypeError as error:
+        raise DefinitionError(
+            f"{where} cannot be called with a version and the data: {error}; write {MIGRATE}"
+        ) from None
+    if version == 1:
+        advice = f"write class {cls.__name__}(DurableObject, schema_version=2), and count it up with every change"
+        raise DefinitionError(f"{where} is never called for a class whose schema_version is 1; {advice}")
+    hook: Migrate = cls.migrate
+    return hook
 
 
 def _seconds(where: str, value: Any, *, required: bool) -> float | None:
@@ -188,6 +226,8 @@ _OWN_MEMBERS = {
     "__post_init__": "objects are loaded, not constructed; do this in after_load(self)",
     "__slots__": "state is what the annotations declare; remove __slots__",
 }
+_OPTIONAL_MEMBERS = ("after_load", "handle_alarm", "schema_version", "migrate")
+"""What a class may define although the names are reserved; each is checked where it is used."""
 
 
 def _check_members(cls: type) -> None:
@@ -196,7 +236,7 @@ def _check_members(cls: type) -> None:
         if name in members:
             raise DefinitionError(f"{cls.__name__} defines {name}: {advice}")
     for name in RESERVED:
-        if name in members and name not in inspect.get_annotations(cls) and not name.startswith(("after", "handle")):
+        if name in members and name not in inspect.get_annotations(cls) and name not in _OPTIONAL_MEMBERS:
             check_name(cls, "handler" if isinstance(members[name], Handler) else "attribute", name)
 
 

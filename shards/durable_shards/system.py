@@ -19,6 +19,7 @@ from durable_shards.errors import InvalidArguments
 from durable_shards.failures import as_durable_error
 from durable_shards.system_parts import Parts, reply
 from durable_shards.wire import Call
+from durable_storage.codec import SCHEMA
 from durable_storage.errors import StateUnreadable
 
 
@@ -44,7 +45,10 @@ def _state(parts: Parts, act: Activation, call: Call, _: Any) -> None:
         state = orjson.loads(act.state or b"{}")
     except orjson.JSONDecodeError as error:
         raise StateUnreadable(f"{act.address}: the stored state is no JSON: {error}") from None
-    reply(parts, act, call, {"state": state, "version": act.version, "live": act.instance is not None})
+    found = {"state": state, "version": act.version, "live": act.instance is not None}
+    if isinstance(state, dict) and SCHEMA in state:
+        found["schema"] = state.pop(SCHEMA)
+    reply(parts, act, call, found)
 
 
 def _wake(parts: Parts, act: Activation, call: Call, _: Any) -> None:

@@ -156,10 +156,12 @@ class Turns:
         spec = act.home.spec
         if not act.label:
             act.label = label_of(act.address)
+        self._board.enter(act.label)
         try:
-            act.instance = spec.revive(act.state if act.version else None, act)
-            act.state = spec.codec.encode(act.instance)
-        except BaseException as error:  # decoding runs user code (enums, default factories)
+            stored = act.state if act.version else None
+            act.instance = spec.revive(stored, act)
+            act.state = spec.codec.encode_loaded(act.instance, stored)
+        except BaseException as error:  # decoding runs user code (migrate, enums, default factories)
             act.instance = None
             self._gate.answer(act, call, as_durable_error(error))
             if not act.version and act.clean:
@@ -352,7 +354,9 @@ class Turns:
                 act.instance = None  # the next turn revives it from the current state
             else:
                 # The outer turn still works on this very instance: give it back what it had.
-                act.instance.__dict__.update(act.home.spec.codec.decode(snapshot))
+                codec = act.home.spec.codec
+                act.instance.__dict__.update(codec.decode(snapshot))
+                codec.encode_loaded(act.instance, snapshot)
         known = as_durable_error(error)
         self._gate.answer(act, call, known)
         return known

@@ -4,8 +4,10 @@ The instance itself is dumped (orjson's dataclass fast path writes the public at
 that begin with an underscore); reading goes through a generated msgspec.Struct that knows types and defaults. This
 pair costs 0.3 and 0.5 µs for a small class, where generic ones cost 1 to 3.
 
-Stored fields that the class does not declare are kept and written back; those inside of nested dataclasses are not,
-since msgspec passes over them without a word.
+Stored fields that the class does not declare are kept and written back (`durable_storage.unknown`). msgspec passes
+over those inside of nested dataclasses without a word, so `encode_loaded` looks for them where the text of a freshly
+decoded object is not what was stored. Classes with a schema version of their own have the codec of
+`durable_storage.versions`.
 
 Exactness is `verify`'s work: it runs only when a turn changed the text, and refuses whatever would not come back
 equal, types included (`durable_storage.shapes`).
@@ -28,10 +30,11 @@ import orjson
 from durable_storage.errors import PersistenceFailed, StateUnreadable, TooLarge
 from durable_storage.limits import STATE_BYTES_MAX
 from durable_storage.shapes import Shapes, Unsupported
+from durable_storage.unknown import EXTRA, dumps_with_unknown, keep_nested, raw_fields
 from durable_storage.values import Mismatch, Shape
 
-EXTRA = "_durable_extra"
-"""Attribute that keeps stored fields the class does not declare: {name: msgspec.Raw}. They are written back."""
+SCHEMA = "$schema"
+"""Key of a state's text, and attribute of the instance, that holds the version of the class that wrote it, if not 1."""
 
 
 class Default(NamedTuple):
@@ -54,6 +57,9 @@ class Default(NamedTuple):
 class StateCodec:
     """Encodes, verifies and decodes the state of one class."""
 
+    version: int = 1
+    """Of the class's schema."""
+
     def __init__(self, owner: str, fields: Mapping[str, Any], defaults: Mapping[str, Default | None]) -> None:
         """Compile the codec of class `owner`. A field without default starts as None.
 
@@ -72,7 +78,7 @@ class StateCodec:
             self._options |= orjson.OPT_PASSTHROUGH_DATETIME
         self._compiler.converted = False
         self._strict = msgspec.json.Decoder(self._struct(forbid_unknown_fields=True))
-        self._lenient = msgspec.json.Decoder(self._struct(forbid_unknown_fields=False))
+        self._lenient = msgspec.json.Decoder(self._struct())
 
     def initial(self) -> dict[str, Any]:
         """The attributes of an object that was never stored: fresh defaults, in the order of the fields."""
@@ -85,7 +91,7 @@ class StateCodec:
         except (TypeError, ValueError, RecursionError) as error:
             data = self._repaired(obj, error)
         if EXTRA in obj.__dict__:
-            return _joined(data, obj.__dict__[EXTRA])
+            return dumps_with_unknown(obj, hook, self._options)
         return data
 
     def verify(self, obj: Any, data: bytes) -> bytes:
@@ -124,14 +130,74 @@ class StateCodec:
             return msgspec.structs.asdict(self._strict.decode(data))
         except Exception:  # noqa: S110 - unknown fields, or something worse that shows itself again
             pass
+        return self._decode_other(data)
+
+    def encode_loaded(self, obj: Any, stored: bytes | None) -> bytes:
+        """The text of an object that was just decoded from `stored` (None: it is new).
+
+        Where that differs, dataclasses inside the state keep from now on what they do not declare.
+        Raises PersistenceFailed.
+        """
+        data = self.encode(obj)
+        if stored is None or data == stored or not self._compiler.has_dataclass:
+            return data
+        found = raw_fields(stored)
+        if self._version_in(found) != self.version or not self._keep_nested(obj.__dict__, found):
+            return data
+        return self.encode(obj)
+
+    def version_of(self, data: bytes) -> int:
+        """The version of the class that wrote a text. Raises StateUnreadable."""
+        try:
+            return self._version_in(raw_fields(data))
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise self._unreadable(error) from error
+
+    def _decode_other(self, data: bytes) -> dict[str, Any]:
+        """What the strict decoder refused: text of other code, or of nobody."""
+        try:
+            found = raw_fields(data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise self._unreadable(error) from error
+        version = self._version_in(found)
+        if version > self.version:
+            said = f"the row was written by version {version} of the class, and this code knows version {self.version}"
+            raise StateUnreadable(f"{self.owner}: {said}: deploy code that knows it, and call again")
+        return self._decode_leniently(data, found)
+
+    def _decode_leniently(self, data: bytes, found: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
         try:
             attributes = msgspec.structs.asdict(self._lenient.decode(data))
-            attributes[EXTRA] = {
-                name: raw.copy() for name, raw in _raw_fields.decode(data).items() if name not in self.fields
-            }
         except Exception as error:  # dataclasses of users may raise anything in __post_init__
-            raise StateUnreadable(f"{self.owner}: {_located(error)}") from error
+            raise self._unreadable(error) from error
+        unknown = {name: raw.copy() for name, raw in found.items() if name not in self.fields and name != SCHEMA}
+        if unknown:
+            attributes[EXTRA] = unknown
+        if self._compiler.has_dataclass:
+            self._keep_nested(attributes, found)
         return attributes
+
+    def _keep_nested(self, attributes: dict[str, Any], found: Mapping[str, msgspec.Raw]) -> bool:
+        kept = sum(keep_nested(attributes[name], found[name]) for name in self.fields if name in found) > 0
+        if kept:
+            attributes.setdefault(EXTRA, {})
+        return kept
+
+    def _version_in(self, found: Mapping[str, msgspec.Raw]) -> int:
+        """The version of the class that wrote a text. Raises StateUnreadable."""
+        raw = found.get(SCHEMA)
+        if raw is None:
+            return 1
+        try:
+            version = msgspec.json.decode(raw, type=int)
+        except msgspec.MsgspecError as error:
+            raise self._unreadable(error, f".{SCHEMA}") from error
+        if version < 1:
+            raise StateUnreadable(f"{self.owner}: state.{SCHEMA}: there is no version {version}")
+        return version
+
+    def _unreadable(self, error: Exception, path: str = "") -> StateUnreadable:
+        return StateUnreadable(f"{self.owner}: {_located(error, path)}")
 
     def _shape(self, name: str, hint: Any) -> Shape:
         try:
@@ -161,9 +227,9 @@ class StateCodec:
             raise Unsupported(f"field {name + problem.path!r}: {said}") from None
         return default if default.factory is not None else Default(fitting)
 
-    def _struct(self, *, forbid_unknown_fields: bool) -> type[msgspec.Struct]:
+    def _struct(self, **config: Any) -> type[msgspec.Struct]:
         declared = [(name, hint, self.defaults[name].as_field()) for name, hint in self.fields.items()]
-        return msgspec.defstruct("State", declared, kw_only=True, forbid_unknown_fields=forbid_unknown_fields)
+        return msgspec.defstruct("State", declared, kw_only=True, **config)
 
     def _refused(self, problem: Mismatch) -> PersistenceFailed:
         return PersistenceFailed(f"{self.owner}: state.{problem.path}: {problem.reason}")
@@ -171,7 +237,7 @@ class StateCodec:
     def _allow(self, attributes: dict[str, Any]) -> None:
         """Names that begin with an underscore are scratch; any other has to be declared."""
         for name in attributes:
-            if name not in self.fields and not name.startswith("_"):
+            if name not in self._allowed and not name.startswith("_"):
                 advice = "annotate it in the class, or begin its name with an underscore to keep it out of the state"
                 raise self._refused(Mismatch(f"{self.owner} declares no field of this name: {advice}").at(name))
         if len(self._allowed) < _NAMES_MAX:
@@ -194,7 +260,6 @@ _NAMES_MAX = 1000
 """Names of scratch that are remembered, so that a class which makes them up does not fill the memory."""
 _PLAIN_FACTORIES = (list, dict, set, frozenset, tuple, str, bytes, int, float, bool)
 _AMBIGUOUS = "JSON could not tell such values apart when they are read; use separate fields, or tagged msgspec.Structs"
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def hook(value: Any) -> Any:
@@ -239,14 +304,6 @@ _WRITERS: dict[type, Callable[[Any], Any]] = {
 }
 
 
-def _joined(data: bytes, extra: dict[str, msgspec.Raw]) -> bytes:
-    """Stored fields that the class does not know go back to the end of the text, letter by letter as they were."""
-    parts = [orjson.dumps(name) + b":" + bytes(raw) for name, raw in extra.items()]
-    if len(data) > 2:
-        parts.insert(0, data[1:-1])
-    return b"{" + b",".join(parts) + b"}"
-
-
 def _culprit(value: Any, default: Callable[[Any], Any] | None, options: int) -> tuple[str, str | None]:
     """The path to the smallest part that orjson refuses, and its reason; no reason when it refuses nothing."""
     path = ""
@@ -284,11 +341,11 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
 _WHERE = re.compile(r" - at `(?:key` in `)?\$(.*?)`$")
 
 
-def _located(error: Exception) -> str:
+def _located(error: Exception, path: str = "") -> str:
     """msgspec's message with the path in front: `state.count: expected int, got str`."""
     text = str(error)
     where = _WHERE.search(text)
-    path = "state" + (where[1] if where else "")
+    path = f"state{path}" + (where[1] if where else "")
     return f"{path}: {_plainly(_WHERE.sub('', text))}"
 
 

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import msgspec
 
+from durable_storage.unknown import EXTRA
 from durable_storage.values import (
     ANYTHING,
     LEAVES,
@@ -65,6 +66,8 @@ class Shapes:
         """Whether there are values of type time, which orjson writes wrongly."""
         self.needs_keys = False
         """Whether some dict has keys other than str."""
+        self.has_dataclass = False
+        """Whether there are dataclasses inside the state."""
         self.converted = False
         """Set whenever an int was accepted in the place of a float: the text has the int still."""
         self._builders: dict[Any, Callable[[Any], Shape]] = {
@@ -316,6 +319,7 @@ class Shapes:
         hidden = [name for name in names if name.startswith("_")]
         if hidden:
             raise self.unsupported(cls, f"its field {hidden[0]!r} begins with an underscore, which is never stored")
+        self.has_dataclass = True
         return self._attributes(cls, names, object.__setattr__)
 
     def _struct(self, cls: type[msgspec.Struct]) -> Shape:
@@ -343,8 +347,8 @@ class Shapes:
             except AttributeError:
                 raise Mismatch("the attribute was deleted").at(f".{name}") from None
             if not declared.issuperset(getattr(value, "__dict__", ())):
-                name = next(name for name in value.__dict__ if name not in declared)
-                raise Mismatch(f"{text} declares no field of this name").at(f".{name}")
+                for name in value.__dict__.keys() - declared - {EXTRA}:
+                    raise Mismatch(f"{text} declares no field of this name").at(f".{name}")
             return value
 
         shape = Shape(text, frozenset((cls,)), accept)

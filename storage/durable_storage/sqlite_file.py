@@ -256,6 +256,19 @@ class ShardFile:
         rows = self._fetch("list_alarms", (*after, *served_arguments(served), limit))
         return [listed_alarm_of(prefix, row) for row in rows]
 
+    def next_class(self, after: str) -> str | None:
+        """The first class with stored objects after `after`."""
+        rows = self._fetch("next_class", (after,))
+        return rows[0][0] if rows else None
+
+    def count(self, object_type: str) -> int:
+        """Stored objects of a class."""
+        return int(self._fetch("count_class", (object_type,))[0][0])
+
+    def scan(self, object_type: str, after: str, rows_max: int, bytes_max: int) -> list[Any]:
+        """A page of (id, state, version)."""
+        return self._fetch("scan_class", (object_type, after, rows_max, bytes_max))
+
     def _fetch(self, name: str, key: tuple[Any, ...] = ()) -> list[Any]:
         # To the end, always: a statement that is not finished holds its view of the file, and keeps the log from
         # being folded in.

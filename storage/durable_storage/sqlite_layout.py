@@ -68,6 +68,15 @@ class Layout:
         except (ValueError, KeyError, TypeError):
             raise SchemaMismatch(f"{self._current} is damaged: it reads {text[:80]!r}") from None
 
+    def existing(self) -> Generation:
+        """The generation in force. Raises SchemaMismatch where there is none."""
+        generation = self.current()
+        if generation is None:
+            raise SchemaMismatch(
+                f"there is no store in {self.root}: run `durable-engine migrate up --store sqlite:///DIRECTORY`"
+            )
+        return generation
+
     def file(self, generation: Generation, prefix: str, shard: int) -> Path:
         """A shard's file for a tenant."""
         return self._tenant_directory(generation, prefix) / f"shard-{shard:03}.sqlite3"

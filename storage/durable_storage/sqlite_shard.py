@@ -64,11 +64,7 @@ class SqliteShard:
 
     def _inspect(self, term: int) -> Generation:
         claim = self._claim
-        generation = self._layout.current()
-        if generation is None:
-            raise SchemaMismatch(
-                f"there is no store in {self._layout.root}: run `durable-engine migrate up --store sqlite:///DIRECTORY`"
-            )
+        generation = self._layout.existing()
         if generation.shards != claim.shards:
             raise SchemaMismatch(
                 f"{self._layout.root} is laid out for {generation.shards} shards, not {claim.shards}: "

@@ -10,13 +10,17 @@ from typing import Any
 import click
 
 from durable_engine.commands.connection import StoredName, connected, server_settings
+from durable_engine.commands.states import check
 from durable_engine.output import Failure, Output, confirm, encode_json, table
 from durable_engine.settings import Group, json_setting, setting
 
 
 @click.group(cls=Group)
 def objects() -> None:
-    """List, show, wake, evict, delete and unpark objects."""
+    """List, show, wake, evict, delete and unpark objects; check stored ones against changed code."""
+
+
+objects.add_command(check)
 
 
 def on_one_object(command: Any) -> Any:

@@ -91,6 +91,22 @@ AND (parked OR NOT (
 ))
 ORDER BY object_type, object_id, alarm_name LIMIT $9;
 
+-- next_class --
+-- The first class with stored objects after the one given, by one look into the index.
+SELECT object_type FROM {schema}.durable_objects WHERE object_type > $1 ORDER BY object_type LIMIT 1;
+
+-- count_class --
+-- How many objects of a class are stored.
+SELECT count(*) FROM {schema}.durable_objects WHERE object_type = $1;
+
+-- scan_class --
+-- A page of states in the order of ids: so many rows, or fewer of which all but the last fit into so many bytes.
+SELECT object_id, state, version FROM (
+    SELECT object_id, state, version,
+        sum(octet_length(state)) OVER (ORDER BY object_id) - octet_length(state) AS bytes_before
+    FROM {schema}.durable_objects WHERE object_type = $1 AND object_id > $2 ORDER BY object_id LIMIT $3
+) AS page WHERE bytes_before < $4 ORDER BY object_id;
+
 -- purge_results --
 -- Forgets expired results, a bounded number at a time, leaving those that another shard is at.
 WITH expired AS (

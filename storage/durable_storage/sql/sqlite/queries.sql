@@ -102,6 +102,22 @@ WHERE object_type = ? AND object_id = ? AND key = ? AND expires_at > ?;
 -- A page of ids in byte order.
 SELECT object_id FROM durable_objects WHERE object_type = ? AND object_id > ? ORDER BY object_id LIMIT ?;
 
+-- next_class --
+-- The first class with stored objects after the one given, by one look into the index.
+SELECT object_type FROM durable_objects WHERE object_type > ?1 ORDER BY object_type LIMIT 1;
+
+-- count_class --
+-- How many objects of a class are stored.
+SELECT count(*) FROM durable_objects WHERE object_type = ?1;
+
+-- scan_class --
+-- A page of states in the order of ids: so many rows, or fewer of which all but the last fit into so many bytes.
+SELECT object_id, CAST(state AS BLOB), version FROM (
+    SELECT object_id, state, version,
+        sum(octet_length(state)) OVER (ORDER BY object_id) - octet_length(state) AS bytes_before
+    FROM durable_objects WHERE object_type = ?1 AND object_id > ?2 ORDER BY object_id LIMIT ?3
+) AS page WHERE bytes_before < ?4 ORDER BY object_id;
+
 -- purge_results --
 -- Forgets expired results, a bounded number at a time.
 DELETE FROM durable_results WHERE (object_type, object_id, key) IN (
