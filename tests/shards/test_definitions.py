@@ -15,14 +15,14 @@ from durable_shards.errors import DefinitionError
 from durable_shards.object import DurableObject
 from durable_shards.registry import Registry, spec_of
 from durable_storage.errors import DurableError
-from tests.shards import wrong_fields, wrong_methods
+from tests.shards import wrong_fields, wrong_methods, wrong_versions
 
 
 class Right(DurableObject):
     pass
 
 
-WRONG = [*wrong_fields.WRONG, *wrong_methods.WRONG]
+WRONG = [*wrong_fields.WRONG, *wrong_methods.WRONG, *wrong_versions.WRONG]
 
 
 @pytest.mark.parametrize(("declare", "message"), WRONG, ids=[each[0].__name__ for each in WRONG])
@@ -39,7 +39,7 @@ def test_every_declaration_is_tried() -> None:
     """None is forgotten in the tables."""
     functions = {
         value
-        for module in (wrong_fields, wrong_methods)
+        for module in (wrong_fields, wrong_methods, wrong_versions)
         for value in vars(module).values()
         if isinstance(value, types.FunctionType) and value.__module__ == module.__name__
     }

@@ -23,12 +23,12 @@ class Subject:
 
     def holding(self, **values: Any) -> Any:
         """An instance with these attributes, as it would be live."""
-        obj = self.cls()
+        obj = object.__new__(self.cls)
         obj.__dict__.update(self.codec.initial() | values)
         return obj
 
     def revived(self, data: bytes) -> Any:
-        obj = self.cls()
+        obj = object.__new__(self.cls)
         obj.__dict__.update(self.codec.decode(data))
         return obj
 
