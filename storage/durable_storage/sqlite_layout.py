@@ -28,7 +28,7 @@ import apsw
 from durable_storage import sqlite_schema
 from durable_storage.address import partition_of, partitions_of_shard
 from durable_storage.errors import DataLossDetected, SchemaMismatch
-from durable_storage.migrations import Applied, Step
+from durable_storage.migrations import Applied, Step, current_version
 from durable_storage.sqlite_file import SQL, HostRow, ShardFile, connect
 
 _NAME_BYTES_MAX: Final = 255
@@ -134,11 +134,13 @@ class Layout:
         return taken
 
     def applied(self, generation: Generation) -> list[Applied]:
-        """The history of the file that is furthest behind."""
+        """The history of the file that is furthest behind. Raises SchemaMismatch for a file with an odd one."""
         histories = []
         for _, path in self.files(generation):
             with closing(connect(path, readonly=True)) as connection:
-                histories.append(sqlite_schema.applied(connection))
+                history = sqlite_schema.applied(connection)
+            current_version("sqlite", history, str(path))
+            histories.append(history)
         return min(histories, key=len, default=[])
 
     def create(self, shards: int) -> Generation:

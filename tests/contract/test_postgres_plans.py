@@ -24,6 +24,9 @@ PREPARED = {
         "'', '', '', 0, 1024, '{}', '{}', '{}', 10",
         {"durable_alarms_pkey": 1},
     ),
+    "next_class": ("text", "'a'", {"durable_objects_pkey": 1}),
+    "count_class": ("text", "'a'", {"durable_objects_pkey": 1}),
+    "scan_class": ("text, text, int, int", "'a', '', 10, 100", {"durable_objects_pkey": 2}),
     "purge_results": ("timestamptz, int", "now(), 10", {"durable_results_expiry": 1}),
 }
 ALARMS = """

@@ -60,7 +60,7 @@ class Counter(DurableObject, hibernate_after=timedelta(minutes=5), shutdown_afte
         self.reset()
 
 
-class Loud(Counter, name="shop.Loud", call_timeout=timedelta(seconds=1), reentrant=True):
+class Loud(Counter, name="shop.Loud", call_timeout=timedelta(seconds=1), reentrant=True, schema_version=2):
     volume: float = 1
     ids: set[int] = field(default_factory=set)
     by_name: dict[str, list[int]] = field(default_factory=dict)
@@ -69,6 +69,10 @@ class Loud(Counter, name="shop.Loud", call_timeout=timedelta(seconds=1), reentra
 
     async def after_load(self) -> None:
         self.volume = 2
+
+    @classmethod
+    def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "volume": version}
 
     @handler
     async def forward(self, object_id: str) -> int:
