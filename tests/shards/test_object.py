@@ -221,6 +221,7 @@ def test_a_class_is_described_in_plain_values() -> None:
             "call_timeout": 5.0,
             "reentrant": False,
             "mailbox": 1000,
+            "schema_version": 1,
         },
     }
 

@@ -14,57 +14,9 @@ from durable_shards.registry import spec_of
 from durable_storage.address import Address
 from durable_storage.memory import MemoryWorld
 from tests.shards.harness import Harness
+from tests.support.releases import First, Next, Second
 
 ADDRESS = Address("", "Cart", "a")
-
-
-class First:
-    """A release."""
-
-    class Cart(DurableObject):
-        items: list[str] = field(default_factory=list)
-
-        @handler
-        def add(self, sku: str) -> int:
-            self.items.append(sku)
-            return len(self.items)
-
-
-class Second:
-    """A later one, which counts the items and has a version."""
-
-    class Cart(DurableObject, schema_version=2):
-        items: dict[str, int] = field(default_factory=dict)
-        paid: bool = False
-        _calls: ClassVar[list[tuple[int, dict[str, Any]]]] = []
-
-        @handler
-        def add(self, sku: str) -> int:
-            self.items[sku] = self.items.get(sku, 0) + 1
-            return sum(self.items.values())
-
-        @handler(readonly=True)
-        def count(self, sku: str) -> int:
-            return self.items[sku]
-
-        @classmethod
-        def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]:
-            cls._calls.append((version, dict(data)))
-            if not data["items"]:
-                raise LookupError("a cart of nothing")
-            return {"items": {sku: data["items"].count(sku) for sku in data["items"]}}
-
-
-class Next:
-    """Another later one, with one field more and no version."""
-
-    class Cart(DurableObject):
-        items: list[str] = field(default_factory=list)
-        note: str | None = "none"
-
-        @handler
-        def write(self, note: str) -> None:
-            self.note = note
 
 
 CartOne, CartTwo, CartNext = First.Cart, Second.Cart, Next.Cart
@@ -175,6 +127,23 @@ async def test_a_migrate_that_raises_leaves_the_row_and_may_be_tried_again() -> 
 
     async with Harness([Mended], world=world) as h:
         assert await h.call("Cart", "a", "add", ["rug"]) == 1
+
+
+async def test_an_object_whose_migrate_kills_the_shard_is_known_by_its_name() -> None:
+    """The board that outlives the process says whose code runs, so that the object is parked and not the shard."""
+    told: list[bytes] = []
+
+    class Watched(CartTwo, name="Cart"):
+        @classmethod
+        def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]:
+            assert b"Cart/a" in told[-1]
+            return super().migrate(version, data)
+
+    world = await world_of(CartOne, ("add", ["lamp"]))
+    async with Harness([Watched], world=world) as h:
+        h.shard.board.enter = told.append
+        await h.call("Cart", "a", "$wake")
+    assert told
 
 
 async def test_several_versions_back_are_one_call() -> None:
