@@ -10,7 +10,7 @@ WORKERS ?= 2
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench docs clean
+.PHONY: help run test test-fast check format bench docs reference dist clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,16 @@ format: $(VENV)/installed-dev  ## let ruff put things in order
 bench: $(VENV)/installed-dev  ## measure, on SQLite and PostgreSQL (ARGS="--list" for the scenarios)
 	$(BIN)/python -m durable_bench $(ARGS)
 
-docs: $(VENV)/installed-dev  ## links lead somewhere, and every example in README and docs/ runs
-	$(PYTEST) tests/acceptance/test_docs.py tests/acceptance/test_readme.py $(ARGS)
+docs: $(VENV)/installed-dev  ## every example in README and docs/ runs, and what is made from the code is fresh
+	$(PYTEST) tests/acceptance/test_docs.py tests/acceptance/test_readme.py tests/acceptance/test_usage_rules.py \
+	  tests/engine/test_cli_reference.py $(ARGS)
+
+reference: $(VENV)/installed-dev  ## write what is made from the code anew: docs/reference
+	$(BIN)/python docs/reference/generate.py
+
+# ARGS="--dependencies=here" takes them from .venv: quick, and without a network.
+dist: $(VENV)/installed-dev  ## sdist and wheel in dist/, the wheel installed in a fresh environment and called
+	$(BIN)/python .ci/dist.py $(ARGS)
 
 clean:  ## remove what was made here (not durable-data/)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -129,7 +129,7 @@ def test_no_test_is_skipped() -> None:
 def test_text_files_end_their_lines_alike() -> None:
     """No tab, carriage return or trailing blank in Python, Markdown or SQL, and one newline at the end."""
     untidy = []
-    for path in files(".py", ".md", ".sql", ".toml"):
+    for path in files(".py", ".md", ".sql", ".toml", ".tmpl"):
         text = path.read_text()
         if re.search(r"[ \t]+$|\r|\t", text, re.MULTILINE) or not re.search(r"(\A|[^\n]\n)\Z", text):
             untidy.append(name_of(path))
@@ -181,7 +181,7 @@ def test_a_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> Non
 
 def shipped_data() -> set[str]:
     """SQL and templates as a wheel must name them."""
-    return {str(path.relative_to(ROOT / top)) for top in PACKAGES for path in files(".sql", below=ROOT / top)}
+    return {str(path.relative_to(ROOT / top)) for top in PACKAGES for path in files(".sql", ".tmpl", below=ROOT / top)}
 
 
 def without_code(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes `cli.md` and `settings.md` from the command line itself: `python docs/reference/generate.py`.
+"""Writes `cli.md`, `settings.md` and `objects.md` from the code itself: `python docs/reference/generate.py`.
 
 A test compares the pages with what this would write, so they cannot go stale.
 """
@@ -7,6 +7,7 @@ A test compares the pages with what this would write, so they cannot go stale.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,7 +140,15 @@ def _kind(declared: Setting) -> str:
     return f"list of {name}s" if declared.multiple else name
 
 
-PAGES = {"cli.md": cli_page, "settings.md": settings_page}
+def objects_page() -> str:
+    """The reference of classes and their objects."""
+    sys.path.insert(0, str(HERE))
+    from objects_page import objects_page as page  # noqa: PLC0415 - a neighbour, wherever this is run from
+
+    return page()
+
+
+PAGES = {"cli.md": cli_page, "settings.md": settings_page, "objects.md": objects_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

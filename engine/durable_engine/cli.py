@@ -12,7 +12,20 @@ from typing import Any
 
 import click
 
-from durable_engine.commands import alarms, call, completion, dev, migrate, objects, server, shards, states, version
+from durable_engine.commands import (
+    alarms,
+    call,
+    completion,
+    config,
+    dev,
+    migrate,
+    new,
+    objects,
+    server,
+    shards,
+    states,
+    version,
+)
 from durable_engine.failures import failure_of
 from durable_engine.output import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE, Failure, Output
 from durable_engine.release import RELEASE
@@ -82,6 +95,9 @@ for command in (
     server.status,
     migrate.migrate,
     states.migrate_state,
+    config.config,
+    new.init,
+    new.new,
     version.version,
     completion.completion,
 ):

@@ -19,6 +19,16 @@ def prepare_bind(bind: str) -> str:
     Raises OSError when somebody listens there (ZeroMQ would silently take an ipc path away from its owner),
     and ValueError for an address of no sense.
     """
+    check_bind(bind)
+    if bind.startswith("ipc://"):
+        _remove_stale(bind.removeprefix("ipc://"), bind)
+        return bind
+    host, _, port = bind.removeprefix("tcp://").rpartition(":")
+    return f"tcp://{host}:*" if port in ("0", "*") else bind
+
+
+def check_bind(bind: str) -> None:
+    """Refuse an address of no sense, by its text alone. Raises ValueError."""
     if bind.startswith("ipc://"):
         path = bind.removeprefix("ipc://")
         if not path or path == "*":
@@ -26,8 +36,7 @@ def prepare_bind(bind: str) -> str:
         if len(os.fsencode(path)) > IPC_PATH_BYTES_MAX - _SHARD_SUFFIX_BYTES:
             room = IPC_PATH_BYTES_MAX - _SHARD_SUFFIX_BYTES
             raise ValueError(f"the path of {bind!r} is too long: at most {room} bytes; choose a shorter one")
-        _remove_stale(path, bind)
-        return bind
+        return
     host, _, port = bind.removeprefix("tcp://").rpartition(":")
     if not host or not (port == "*" or (port.isdigit() and int(port) < 65536)):
         raise ValueError(f"{bind!r} is no address: expected tcp://HOST:PORT")
@@ -36,7 +45,6 @@ def prepare_bind(bind: str) -> str:
             f"{bind!r} can be reached from other machines, and this release cannot tell who calls: bind a loopback "
             "address (tcp://127.0.0.1:PORT) or ipc, and forward it, for instance by ssh -L"
         )
-    return f"tcp://{host}:*" if port in ("0", "*") else bind
 
 
 def is_loopback(host: str) -> bool:

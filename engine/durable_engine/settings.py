@@ -8,7 +8,7 @@ since a name means the same in every command that has it. `docs/reference/settin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -165,6 +165,12 @@ _ALL: Final = (
         metavar="DURATION",
     ),
     Setting(
+        "scheduler",
+        "What fires alarms: the shards themselves, or the PostgreSQL job queue procrastinate (an extra).",
+        click.Choice(["deadline", "procrastinate"]),
+        default="deadline",
+    ),
+    Setting(
         "log_level",
         "The least serious messages that are logged.",
         click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
@@ -207,6 +213,7 @@ _ALL: Final = (
     Setting("batch", "Rows in one commit.", click.IntRange(1, 4096), default=1000),
     Setting("to", "Schema version to arrive at.", click.IntRange(0), parameter="to_version", metavar="N"),
     Setting("from", "Schema version to start from.", click.IntRange(0), parameter="from_version", metavar="N"),
+    Setting("force", "Write over files that are in the way.", click.BOOL, default=False),
 )
 SETTINGS: Final = {setting.name: setting for setting in _ALL}
 
@@ -293,39 +300,52 @@ def remember_config(ctx: click.Context, _param: click.Parameter, value: Path | N
 
 
 def _load_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    path = chosen_config(ctx, param, value)
+    if path is not None:
+        ctx.default_map = read_config(path)
+
+
+def chosen_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """The file that settings are read from; `value` is what --config was given here."""
     typed_here = value is not None and ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
     path = value if typed_here else ctx.meta.get(_CONFIG_META, value)
-    if path is None:
-        path = Path(CONFIG_FILE)
-        if not path.is_file():
-            return
-    ctx.default_map = read_config(path)
+    if path is not None:
+        return Path(path)
+    return Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The settings in a file, under the names click knows them by. Raises click.UsageError."""
+    values, problems = examine_config(path)
+    if problems:
+        raise click.UsageError(f"{path}{problems[0]}")
+    return values
+
+
+def examine_config(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The settings in a file, and what is wrong with it: each problem goes on from the file's name."""
     import tomllib  # noqa: PLC0415 - most commands find no file
 
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise click.UsageError(f"{path} cannot be read: {error}") from None
-    values = {}
+        return {}, [f" cannot be read: {error}"]
+    values, problems = {}, []
     for written, value in content.items():
         declared = SETTINGS.get(written.replace("-", "_"))
-        if declared is None:
-            raise click.UsageError(f"{path}: {_unknown(written)}")
-        problem = declared.problem(value)
-        if problem:
-            raise click.UsageError(f"{path}: {written}: {problem}")
-        values[declared.key] = value
-    return values
+        problem = unknown(written, "key", SETTINGS) if declared is None else declared.problem(value)
+        if declared is not None and problem is None:
+            values[declared.key] = value
+        else:
+            problems.append(f": {problem}" if declared is None else f": {written}: {problem}")
+    return values, problems
 
 
-def _unknown(written: str) -> str:
-    close = get_close_matches(written, SETTINGS, n=1)
+def unknown(written: str, what: str, known: Collection[str]) -> str:
+    """What to say of a name that nothing has."""
+    close = get_close_matches(written, known, n=1)
     guess = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown key {written!r}{guess}; known keys are {', '.join(sorted(SETTINGS))}"
+    return f"unknown {what} {written!r}{guess}; known {what}s are {', '.join(sorted(known))}"
 
 
 def default_text(declared: Setting, default: Any) -> str:

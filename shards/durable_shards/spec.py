@@ -37,11 +37,17 @@ class Options:
     """The class keywords; durations in seconds, None for never."""
 
     hibernate_after: float | None = 300.0
+    """How long an object stays live without a call, before only its encoded bytes are kept."""
     shutdown_after: float | None = None
+    """How long an object stays in memory without a call at all; then the store alone has it."""
     call_timeout: float = 5.0
+    """How long callers wait who name no timeout."""
     reentrant: bool = False
+    """Whether a chain of calls may come back to the object while it waits for it."""
     mailbox: int = 1000
+    """Calls that may wait for one object; past it callers get Overloaded and nothing was run."""
     schema_version: int = 1
+    """Of the state that the class declares; what was stored with a lower one goes through `migrate`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -102,6 +102,14 @@ def current_version(dialect: Dialect, applied: Sequence[Applied], where: str) ->
     return len(applied)
 
 
+def unversioned(where: str) -> SchemaMismatch:
+    """The refusal of tables that no migration has written down: nobody can say which version they have."""
+    return SchemaMismatch(
+        f"{where} has a table durable_objects, but no history of migrations says which version it is: restore the "
+        "table durable_migrations from a backup, or move these tables out of the way"
+    )
+
+
 class Step(NamedTuple):
     """One migration in one direction."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from durable_storage.errors import SchemaMismatch
-from durable_storage.migrations import Applied, Step, current_version, latest_version, plan
+from durable_storage.migrations import Applied, Step, current_version, latest_version, plan, unversioned
 from durable_storage.postgres_batch import quoted
 from durable_storage.queries import queries
 from durable_storage.urls import without_password
@@ -44,12 +44,18 @@ def schema_of(prefix: str, home: str) -> str:
 
 
 async def applied(connection: asyncpg.Connection[Any], schema: str) -> list[Applied]:
-    """The steps that were applied to a schema; none where it does not exist."""
-    table = f"{quoted(schema)}.durable_migrations"
-    if await connection.fetchval("SELECT to_regclass($1)", table) is None:
-        return []
-    statement = queries("postgres")["applied_migrations"].format(schema=quoted(schema))
-    return [Applied(*row) for row in await connection.fetch(statement)]
+    """The steps that were applied to a schema; none where it does not exist. Raises SchemaMismatch: `unversioned`."""
+    rows: list[Applied] = []
+    if await _has_table(connection, schema, "durable_migrations"):
+        statement = queries("postgres")["applied_migrations"].format(schema=quoted(schema))
+        rows = [Applied(*row) for row in await connection.fetch(statement)]
+    if not rows and await _has_table(connection, schema, "durable_objects"):
+        raise unversioned(f"schema {schema!r} of the database")
+    return rows
+
+
+async def _has_table(connection: asyncpg.Connection[Any], schema: str, table: str) -> bool:
+    return await connection.fetchval("SELECT to_regclass($1)", f"{quoted(schema)}.{table}") is not None
 
 
 async def check(connection: asyncpg.Connection[Any], schema: str, command: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 
 from durable_storage.errors import SchemaMismatch
-from durable_storage.migrations import Applied, Step, current_version, latest_version, plan
+from durable_storage.migrations import Applied, Step, current_version, latest_version, plan, unversioned
 
 _VERSIONS = """
 CREATE TABLE IF NOT EXISTS durable_migrations (
@@ -20,10 +20,12 @@ CREATE TABLE IF NOT EXISTS durable_migrations (
 
 
 def applied(connection: apsw.Connection) -> list[Applied]:
-    """The steps that were applied to a file."""
-    if not connection.table_exists("main", "durable_migrations"):
-        return []
-    rows: Any = connection.execute("SELECT version, name, checksum FROM durable_migrations ORDER BY version")
+    """The steps that were applied to a file. Raises SchemaMismatch: `unversioned`."""
+    rows: Any = []
+    if connection.table_exists("main", "durable_migrations"):
+        rows = connection.execute("SELECT version, name, checksum FROM durable_migrations ORDER BY version").fetchall()
+    if not rows and connection.table_exists("main", "durable_objects"):
+        raise unversioned(connection.filename)
     return [Applied(*row) for row in rows]
 
 

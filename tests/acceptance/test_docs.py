@@ -17,7 +17,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", ["quickstart.md", "guide/migrations.md"])
+@pytest.mark.parametrize("name", ["quickstart.md", "guide/migrations.md", "guide/scaffolding.md"])
 def test_what_a_page_shows_happens(name: str, tmp_path: Path) -> None:
     """The page's files are written, its commands typed in, and their outputs are those on the page."""
     with terminal(tmp_path) as screen:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
+import asyncpg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -35,7 +39,7 @@ def there_and_back(migrate: Migrate, *where: str) -> None:
     latest = fresh["latest"]
     steps = result_of(migrate("up", *where, "--json"))
     assert [(step["direction"], step["version"]) for step in steps] == [("up", one + 1) for one in range(latest)]
-    assert migrate("up", *where).stdout == "nothing to do\n"
+    assert migrate("up", *where).stdout == f"already up to date: version {latest}\n"
     done = result_of(migrate("status", *where, "--json"))
     assert (done["current"], done["pending"]) == (latest, [])
     assert migrate("status", *where).stdout.startswith(f"version {latest} of {latest}\n")
@@ -105,3 +109,50 @@ def test_the_question_before_going_down_hides_the_password(migrate: Migrate, mon
     assert "postgresql://me@127.0.0.1:1/shop" in result.stderr
     assert "everything that is stored there" in result.stderr
     assert "secret" not in result.stderr
+
+
+def test_status_says_what_was_found_and_up_says_that_there_is_nothing_left(migrate: Migrate) -> None:
+    """parity 100: no tables yet, some of the versions, up to date: each has its words, and says what to run."""
+    where = ("--store", "sqlite:///data")
+    none = migrate("status", *where).stdout
+    assert none.startswith("version 0 of ")
+    assert "no tables of durable-engine found; `durable-engine migrate up` creates them" in none
+    migrate("up", *where, "--to", "1")
+    migrate("up", *where)
+    done = migrate("status", *where).stdout
+    assert done.endswith("up to date\n")
+    assert "missing" not in done
+    assert migrate("up", *where).stdout.startswith("already up to date: version ")
+
+
+@pytest.mark.parametrize("words", [["status"], ["up"], ["down", "--to", "0", "--yes"]])
+def test_sqlite_tables_without_a_history_are_left_alone(migrate: Migrate, words: list[str]) -> None:
+    """parity 100: tables of an unknown version are neither guessed at nor touched, and the message says so."""
+    where = ("--store", "sqlite:///data")
+    migrate("up", *where)
+    [file] = Path("data").rglob("shard-*.sqlite3")
+    with closing(apsw.Connection(str(file))) as connection:
+        connection.execute("DELETE FROM durable_migrations")
+    refused = migrate(*words, *where)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "has a table durable_objects, but no history of migrations" in refused.stderr
+    with closing(apsw.Connection(str(file))) as connection:
+        assert connection.table_exists("main", "durable_objects")
+
+
+def test_postgresql_tables_without_a_history_are_left_alone(migrate: Migrate, postgres_dsn: str) -> None:
+    """parity 100: nor are those of a database, whether the history is empty or gone."""
+    for statement in ("DELETE FROM durable_migrations", "DROP TABLE durable_migrations"):
+        asyncio.run(execute(postgres_dsn, statement))
+        refused = migrate("up", "--store", postgres_dsn)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "schema 'public' of the database has a table durable_objects, but no history" in refused.stderr
+
+
+async def execute(url: str, statement: str) -> None:
+    """Run one statement."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

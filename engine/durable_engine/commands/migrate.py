@@ -33,7 +33,9 @@ def up(output: Output, *, store: str, prefix: str, to_version: int | None) -> No
     """Upgrade to version --to."""
     from durable_storage import migrate as storage
 
-    _show_steps(output, _run(storage.up(store, to=to_version, prefix=prefix)))
+    steps = _run(storage.up(store, to=to_version, prefix=prefix))
+    current = _run(storage.status(store, prefix=prefix)).current if not steps else 0
+    _show_steps(output, steps, f"already up to date: version {current}")
 
 
 @migrate.command()
@@ -68,7 +70,9 @@ def status(output: Output, *, store: str, prefix: str) -> None:
     lines = [f"version {found.current} of {found.latest}"]
     if applied:
         lines += table(applied, ["version", "name", "checksum"])
-    lines += [f"missing: {label}" for label in found.pending]
+    lines += [f"missing: {label}" for label in found.pending] or ["up to date"]
+    if found.pending and not applied:
+        lines.append("no tables of durable-engine found; `durable-engine migrate up` creates them")
     output.show(shown, lines)
 
 
@@ -93,12 +97,12 @@ def _run(work: Any) -> Any:
     return asyncio.run(work)
 
 
-def _show_steps(output: Output, steps: Sequence[Step]) -> None:
+def _show_steps(output: Output, steps: Sequence[Step], nothing: str = "nothing to do") -> None:
     shown = [
         {"direction": step.direction, "version": step.migration.version, "name": step.migration.name} for step in steps
     ]
     lines = [f"{step.direction} {step.migration.label}" for step in steps]
-    output.show(shown, lines or ["nothing to do"])
+    output.show(shown, lines or [nothing])
 
 
 def _shown(store: str) -> str:
