@@ -126,7 +126,8 @@ class Firings:
             return
         self.failures += 1
         attempts = row.attempts + 1
-        row = row._replace(attempts=attempts, problem=_storable(problem))
+        problem = _storable(problem)
+        row = row._replace(attempts=attempts, problem=problem)
         if verdict == "park" or (verdict == "retry" and attempts >= self._settings.attempts):
             self.parked += 1
             log.error(

@@ -44,6 +44,7 @@ async def test_an_alarm_that_fails_always_is_parked_and_can_be_armed_again(caplo
         assert (parked.is_parked, parked.attempts, parked.payload) == (True, 3, b'{"x":1}')
         assert "RuntimeError: attempt 2\\0\\ud800" in (parked.problem or "")
         assert "is parked until" in caplog.text
+        assert caplog.text.encode()  # whoever writes it down can
         assert await rung(h) == []
         assert rows(h).keys() == {"fail"}
         assert await h.call(Bell, "a", "$pending", timeout=1e6) == []
