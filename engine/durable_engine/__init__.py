@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from durable_engine import events
     from durable_engine.client import Client
-    from durable_engine.engine import Engine
+    from durable_engine.engine import Engine, default_engine
     from durable_engine.errors import (
         AccessDenied,
         CallTimeout,
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from durable_shards.fields import field
     from durable_shards.handler import handler
     from durable_shards.object import DurableObject
+    from durable_shards.spec import describe
 
 __all__ = [
     "AccessDenied",
@@ -84,6 +85,8 @@ __all__ = [
     "UnknownClass",
     "UnknownHandler",
     "alarm",
+    "default_engine",
+    "describe",
     "events",
     "field",
     "handler",
@@ -95,6 +98,8 @@ _HOMES = {
     "Engine": "durable_engine.engine",
     "PendingAlarm": "durable_shards.alarms",
     "alarm": "durable_shards.alarms",
+    "default_engine": "durable_engine.engine",
+    "describe": "durable_shards.spec",
     "field": "durable_shards.fields",
     "handler": "durable_shards.handler",
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from datetime import timedelta
+from types import EllipsisType
 from typing import Any, TypeVar, overload
 
 import orjson
@@ -62,9 +64,23 @@ class Administration(Calling):
         del copy.__dict__["_durable"]  # it belongs to no engine, like an instance made by hand
         return copy
 
-    async def wake(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> None:
-        """Bring an object into memory."""
-        await self._ask(cls, object_id, prefix, "$wake")
+    async def wake(
+        self,
+        cls: type[DurableObject] | str,
+        object_id: str,
+        *,
+        prefix: str | None = None,
+        hibernate_after: timedelta | EllipsisType | None = ...,
+        shutdown_after: timedelta | EllipsisType | None = ...,
+    ) -> None:
+        """Bring an object into memory.
+
+        `hibernate_after` and `shutdown_after` (None for never) go before the options of its class for as long as this
+        object then is in memory, live or hibernated. Raises what loading it and its `after_load` raise.
+        """
+        given = {"hibernate_after": hibernate_after, "shutdown_after": shutdown_after}
+        own = {name: _idle_seconds(name, value) for name, value in given.items() if value is not ...}
+        await self._ask(cls, object_id, prefix, "$wake", *([own] if own else []))
 
     async def evict(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> bool:
         """Drop an object from memory once it is at rest; whether it was there. Its state stays stored."""
@@ -166,3 +182,12 @@ def _page_length(limit: Any) -> int:
     if type(limit) is not int or not 0 < limit <= PAGE_MAX:
         raise InvalidArguments(f"limit must be 1 to {PAGE_MAX}, not {limit!r}")
     return limit
+
+
+def _idle_seconds(name: str, value: Any) -> float | None:
+    """Raises InvalidArguments for what is no time that an object may be idle for."""
+    if value is None:
+        return None
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise InvalidArguments(f"{name} is a timedelta of zero or more, or None for never, not {value!r}")
+    return value.total_seconds()

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import uvloop
@@ -225,9 +225,18 @@ class Client:
         """A detached copy of the committed state; None if the object never was."""
         return self._do(lambda: self._engine.state(cls, object_id, prefix=prefix))
 
-    def wake(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> None:
-        """Bring an object into memory."""
-        self._do(lambda: self._engine.wake(cls, object_id, prefix=prefix))
+    def wake(
+        self,
+        cls: type[DurableObject] | str,
+        object_id: str,
+        *,
+        prefix: str | None = None,
+        hibernate_after: timedelta | EllipsisType | None = ...,
+        shutdown_after: timedelta | EllipsisType | None = ...,
+    ) -> None:
+        """Bring an object into memory, to stay as its class or else these options say; see `Engine.wake`."""
+        options: dict[str, Any] = {"hibernate_after": hibernate_after, "shutdown_after": shutdown_after}
+        self._do(lambda: self._engine.wake(cls, object_id, prefix=prefix, **options))
 
     def evict(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> bool:
         """Drop an object from memory; whether it was there."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from durable_engine.administration import Administration
 from durable_engine.backend import Backend
@@ -20,6 +21,27 @@ from durable_shards.alarm_settings import AlarmSettings
 from durable_shards.errors import EngineClosed
 from durable_shards.object import DurableObject
 from durable_shards.registry import Registry
+
+_open: WeakKeyDictionary[Engine, asyncio.AbstractEventLoop] = WeakKeyDictionary()
+"""In the order in which they were opened."""
+
+
+def default_engine() -> Engine:
+    """The engine that was opened last in this event loop and is still open, for code that was handed none.
+
+    Raises EngineClosed when there is none. Handlers have `self.engine` for the same purpose, and should use that: what
+    leaves through it waits for their own commit.
+    """
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    opened = [engine for engine, loop in _open.items() if loop is here]
+    if not opened:
+        raise EngineClosed(
+            "no engine is open in this event loop; open one around this code: async with Engine(...) as engine"
+        )
+    return opened[-1]
 
 
 class Engine(Administration):
@@ -105,11 +127,13 @@ class Engine(Administration):
             raise EngineClosed("this engine was opened before; make another one")
         self._started = True
         self._attach(await self._open())
+        _open[self] = asyncio.get_running_loop()
         return self
 
     async def close(self) -> None:
         """Finish what runs, commit it, and let go of everything; `async with` does the same."""
         self._started = True
+        _open.pop(self, None)
         backend, supervisor, self._supervisor = self._backend, self._supervisor, None
         self._attach(None)
         try:

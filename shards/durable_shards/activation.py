@@ -13,8 +13,7 @@ entry is durable. This is the output gate of Cloudflare's Durable Objects, kept 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from durable_shards.alarms import AlarmBook
 from durable_shards.shard_events import Fired
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
     import asyncio
     from datetime import datetime
 
+    from durable_shards.home import Home
     from durable_shards.object import DurableObject
-    from durable_shards.shard_events import Eviction
-    from durable_shards.spec import ClassSpec
     from durable_shards.wire import Call
 
 NO_ALARMS: dict[str, AlarmRow] = {}
@@ -40,38 +38,6 @@ Durable = tuple[bytes | None, int, dict[str, AlarmRow]]
 """State, version and alarms as the store holds them."""
 
 
-class Home(Protocol):
-    """What an activation needs of the shard around it; the table of its class is that."""
-
-    spec: ClassSpec
-    shard: int
-    """The shard's number."""
-
-    def now(self) -> datetime:
-        """Wall time."""
-
-    def engine_for(self, act: Activation) -> Any:
-        """What `self.engine` is inside the object's handlers."""
-
-    def commit(self, entry: PendingEntry) -> None:
-        """Put an entry into the gathering batch."""
-
-    def release(self, outputs: list[tuple[Call, Any]]) -> None:
-        """These outcomes are durable: they may leave."""
-
-    def undo(self, entry: PendingEntry, error: Exception) -> None:
-        """The store refused an entry."""
-
-    def evict(self, act: Activation, reason: Eviction | None = "asked") -> None:
-        """Forget a clean object; without a `reason`, one that could not be loaded."""
-
-    def watch(self, act: Activation) -> None:
-        """See to it that the object hibernates when it is idle for long."""
-
-    def alarms_committed(self, act: Activation, before: dict[str, AlarmRow], fired: Sequence[Fired]) -> None:
-        """The object's durable alarms are other ones than before, and these were fired."""
-
-
 class Activation:
     """The one activation of an address in this shard. Also the `Context` that the live instance sees."""
 
@@ -79,6 +45,7 @@ class Activation:
         "address",
         "alarms_now",
         "book",
+        "bucket",
         "caller",
         "durable",
         "entry",
@@ -133,6 +100,8 @@ class Activation:
         self.sends: list[Call] | None = None
         self.caller: Any = None
         self.last_used = 0.0
+        self.bucket: set[Activation] | None = None
+        """Objects that are looked at together when they may have been idle for long enough, this one among them."""
         self.evicting = False
 
     # What the live instance reaches through its Context.
@@ -212,9 +181,16 @@ class Activation:
 
     def forget(self) -> None:
         """Let go of everything: whoever still holds this object shall not hold its state."""
+        self.unwatch()
         self.instance = self.keys = self.state = None
         self.durable = (None, 0, NO_ALARMS)
         self.alarms_now = NO_ALARMS
+
+    def unwatch(self) -> None:
+        """Nobody looks any more whether it is idle."""
+        if self.bucket is not None:
+            self.bucket.discard(self)
+            self.bucket = None
 
     def trim_keys(self, committed: PendingEntry) -> None:
         """Keep a bounded number of small results at hand; those of uncommitted turns stay whatever their size."""

@@ -19,7 +19,7 @@ from durable_storage.store import AlarmRow
 
 if TYPE_CHECKING:
     from durable_shards.shard_events import Eviction
-    from durable_shards.spec import ClassSpec
+    from durable_shards.spec import ClassSpec, Options
     from durable_shards.wire import Call
 
 
@@ -42,15 +42,18 @@ class Surroundings:
     commit: Callable[[PendingEntry], None]
     release: Callable[[list[tuple[Call, Any]]], None]
     undo: Callable[[PendingEntry, Exception], None]
-    watch: Callable[[ClassTable, Activation], None]
+    watch: Callable[[Activation], None]
     """Told of each object that is live to stay."""
     alarms_committed: Callable[[Activation, dict[str, AlarmRow], Sequence[Fired]], None]
+    on_sleep: Callable[[Activation], None]
+    """Told of each object that is about to leave memory in good order."""
 
 
 class ClassTable:
     """All objects of one class of one tenant that this shard holds; the `Home` of its activations."""
 
     __slots__ = (
+        "_on_sleep",
         "_watch",
         "alarms_committed",
         "asleep",
@@ -58,6 +61,7 @@ class ClassTable:
         "engine_for",
         "live",
         "now",
+        "own_options",
         "prefix",
         "release",
         "shard",
@@ -76,9 +80,12 @@ class ClassTable:
         self.undo = around.undo
         self._watch = around.watch
         self.alarms_committed = around.alarms_committed
+        self._on_sleep = around.on_sleep
         self.live: dict[str, Activation] = {}
         self.asleep: dict[str, Hibernated] = {}
         """In the order in which they fell asleep: the first is the longest idle."""
+        self.own_options: dict[str, Options] = {}
+        """Of the few objects in memory, live or asleep, that were woken with options of their own."""
 
     def add(self, object_id: str, now: float) -> Activation:
         """A new activation with nothing in it."""
@@ -90,7 +97,16 @@ class ClassTable:
     def watch(self, act: Activation) -> None:
         """See to it that an object which was loaded, and stays, hibernates when it is idle for long."""
         if self.live.get(act.address.object_id) is act:
-            self._watch(self, act)
+            self._watch(act)
+
+    def options(self, object_id: str) -> Options:
+        """How long an object may be idle: as its class says, unless it was woken with options of its own."""
+        return self.own_options.get(object_id, self.spec.options)
+
+    def set_options(self, act: Activation, options: Options) -> None:
+        """Give a live object options of its own, for as long as it is in memory, asleep or not."""
+        self.own_options[act.address.object_id] = options
+        self._watch(act)
 
     def wake(self, object_id: str, now: float) -> Activation | None:
         """Bring a hibernated object back; None if it does not sleep here."""
@@ -100,38 +116,42 @@ class ClassTable:
         act = self.add(object_id, now)
         act.state, act.version, act.alarms_now, _ = kept
         act.durable = (act.state, act.version, act.alarms_now)
-        self._watch(self, act)
+        self._watch(act)
         shard_events.activated(act, "hibernation")
         return act
 
     def hibernate(self, act: Activation) -> None:
         """Keep the bytes of a clean object and let the rest go."""
         assert act.clean, "an object with uncommitted or running turns cannot sleep"
+        if not act.version and not act.alarms_now:
+            self.evict(act, "empty")  # it never was: there is nothing to keep
+            return
+        self._on_sleep(act)
         object_id = act.address.object_id
         del self.live[object_id]
-        if act.version or act.alarms_now:
-            state = act.state if act.version else None
-            self.asleep[object_id] = Hibernated(state, act.version, act.alarms_now, act.last_used)
-            shard_events.hibernated(act)
-        else:
-            shard_events.evicted(act.address, self.shard, "empty")
+        state = act.state if act.version else None
+        self.asleep[object_id] = Hibernated(state, act.version, act.alarms_now, act.last_used)
+        shard_events.hibernated(act)
         act.forget()
 
     def evict(self, act: Activation, reason: Eviction | None = "asked") -> None:
         """Forget a clean object; the next call loads it. Without a `reason`, one that could not be loaded."""
         assert act.clean, "an object with uncommitted or running turns cannot be forgotten"
-        if self.live.get(act.address.object_id) is act:
-            del self.live[act.address.object_id]
+        object_id = act.address.object_id
+        if self.live.get(object_id) is act:
+            self._on_sleep(act)
+            del self.live[object_id]
+            self.own_options.pop(object_id, None)
             if reason is not None:
                 is_stored = act.version or act.alarms_now
                 shard_events.evicted(act.address, self.shard, reason if is_stored else "empty")
         act.forget()
 
-    def forget(self, object_id: str, reason: Eviction) -> Hibernated:
+    def forget(self, object_id: str, reason: Eviction) -> None:
         """Let go of what was kept of a hibernated object; the next call loads it."""
-        kept = self.asleep.pop(object_id)
+        del self.asleep[object_id]
+        self.own_options.pop(object_id, None)
         shard_events.evicted(Address(self.prefix, self.spec.name, object_id), self.shard, reason)
-        return kept
 
 
 class Directory:

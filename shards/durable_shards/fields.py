@@ -22,7 +22,9 @@ from durable_storage.shapes import Unsupported
 from durable_storage.values import name_of
 from durable_storage.versions import Migrate, VersionedCodec
 
-RESERVED = ("id", "now", "alarms", "engine", "state", "after_load", "handle_alarm", "schema_version", "migrate")
+RESERVED = (
+    "id", "now", "alarms", "engine", "state", "after_load", "on_sleep", "handle_alarm", "schema_version", "migrate",
+)  # fmt: skip
 """Names that mean something on every object, so no field or handler can have them."""
 MIGRATE = "@classmethod def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]"
 _OF_THE_CLASS = {

@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from heapq import nsmallest
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from heapq import merge, nsmallest
+from itertools import islice
+from operator import attrgetter, itemgetter
 
 from durable_shards.activation import Activation
 from durable_shards.clock import Clock
-from durable_shards.directory import ClassTable, Directory
-from durable_shards.spec import ClassSpec
+from durable_shards.directory import ClassTable, Directory, Hibernated
+from durable_shards.spec import Options
 
 SWEEP_SECONDS = 1.0
+LOOK_SECONDS_MAX = 3600
+"""However long an object may be idle, it is looked at as often as that, so that the wheel has few buckets."""
 LIVE_OVERHEAD_BYTES = 1_500
 """Resident size of a live small object beyond its encoded state: activation, instance, ids, table entries."""
 ASLEEP_OVERHEAD_BYTES = 400
 SAMPLE = 1_000
 EVICT_SHARE = 16
-"""Above the budget, at least one in this many objects goes at once, so that sweeps stay rare."""
+"""Above the budget, at least one part in so many of the memory is freed at once, so that this stays rare."""
+
+Candidate = tuple[float, int, Callable[[], None]]
+"""Since when it is idle, the bytes that it takes, and how to forget it."""
 
 
 class IdleSweep:
@@ -33,7 +41,7 @@ class IdleSweep:
         self._clock = clock
         self._memory_bytes_max = memory_bytes_max
         self._directory: Directory | None = None
-        self._wheel: defaultdict[int, list[tuple[ClassTable, Activation]]] = defaultdict(list)
+        self._wheel: defaultdict[int, set[Activation]] = defaultdict(set)
         self._swept = int(clock.monotonic())
         self._timer: asyncio.TimerHandle | None = None
         self.hibernated = 0
@@ -50,20 +58,24 @@ class IdleSweep:
         if self._timer is not None:
             self._timer.cancel()
 
-    def watch(self, table: ClassTable, act: Activation) -> None:
-        """Look at a live object when it may have been idle for long enough."""
-        patience = patience_of(table.spec)
+    def watch(self, act: Activation) -> None:
+        """Look at a live object when it may have been idle for long enough, and not when that was thought before."""
+        act.unwatch()
+        patience = patience_of(act.home.options(act.address.object_id))
         if patience is not None:
-            self._wheel[int(act.last_used + patience) + 1].append((table, act))
+            self._put(act, min(act.last_used + patience, self._swept + LOOK_SECONDS_MAX))
 
     def sweep(self) -> None:
         """Do what is due. Called by the timer, or by a test's clock."""
         assert self._directory is not None, "start comes first"
         now = self._clock.monotonic()
-        for second in range(self._swept + 1, int(now) + 1):
-            for table, act in self._wheel.pop(second, ()):
-                self._look_at(table, act, now)
-        self._swept = int(now)
+        first, self._swept = self._swept + 1, int(now)
+        for second in range(first, self._swept + 1):
+            bucket = self._wheel.pop(second, set())
+            while bucket:
+                act = bucket.pop()
+                act.bucket = None
+                self._look_at(act, now)
         for table in self._directory.tables():
             self._forget_asleep(table, now)
         self._keep_budget(self._directory, now)
@@ -73,30 +85,36 @@ class IdleSweep:
         self._timer = loop.call_later(SWEEP_SECONDS, self._tick, loop)
         self.sweep()
 
-    def _look_at(self, table: ClassTable, act: Activation, now: float) -> None:
-        if table.live.get(act.address.object_id) is not act:
-            return
-        patience = patience_of(table.spec)
+    def _put(self, act: Activation, due: float) -> None:
+        act.bucket = self._wheel[int(due) + 1]
+        act.bucket.add(act)
+
+    def _look_at(self, act: Activation, now: float) -> None:
+        options = act.home.options(act.address.object_id)
+        patience = patience_of(options)
         assert patience is not None, "only objects that can lose patience are watched"
         idle_seconds = now - act.last_used
         if idle_seconds < patience:
-            self.watch(table, act)
+            self.watch(act)
         elif not act.clean:
-            self._wheel[int(now) + 1].append((table, act))
-        elif table.spec.options.shutdown_after is not None and idle_seconds >= table.spec.options.shutdown_after:
-            table.evict(act, "idle")
+            self._put(act, now)
+        elif options.shutdown_after is not None and idle_seconds >= options.shutdown_after:
+            act.home.evict(act, "idle")
             self.evicted += 1
         else:
-            table.hibernate(act)
+            act.home.hibernate(act)
             self.hibernated += 1
 
     def _forget_asleep(self, table: ClassTable, now: float) -> None:
-        shutdown_after = table.spec.options.shutdown_after
-        if shutdown_after is None:
-            return
-        due = []
+        due = [
+            object_id
+            for object_id, own in table.own_options.items()
+            if (kept := table.asleep.get(object_id)) is not None and _is_over(own.shutdown_after, now - kept.idle_since)
+        ]
         for object_id, kept in table.asleep.items():  # the longest idle come first
-            if now - kept.idle_since < shutdown_after:
+            if object_id in table.own_options:
+                continue
+            if not _is_over(table.spec.options.shutdown_after, now - kept.idle_since):
                 break
             due.append(object_id)
         for object_id in due:
@@ -106,41 +124,61 @@ class IdleSweep:
     def estimate(self) -> int:
         """Bytes that the objects of this shard take, by a sample of their states."""
         tables = self._directory.tables() if self._directory is not None else []
-        return sum(self._estimate(table) for table in tables)
-
-    @staticmethod
-    def _estimate(table: ClassTable) -> int:
-        total = 0
-        for held, overhead in ((table.live, LIVE_OVERHEAD_BYTES), (table.asleep, ASLEEP_OVERHEAD_BYTES)):
-            if held:
-                some: list[Any] = [one for one, _ in zip(held.values(), range(SAMPLE), strict=False)]
-                mean = sum(len(one.state or b"") for one in some) / len(some)
-                total += int(len(held) * (mean * (2 if held is table.live else 1) + overhead))
-        return total
+        return sum(
+            _scaled(len(table.live), [_live_bytes(act) for act in islice(table.live.values(), SAMPLE)])
+            + _scaled(len(table.asleep), [_asleep_bytes(kept) for kept in islice(table.asleep.values(), SAMPLE)])
+            for table in tables
+        )
 
     def _keep_budget(self, directory: Directory, now: float) -> None:
-        excess = self.estimate() - self._memory_bytes_max
-        if excess <= 0:
+        taken = self.estimate()
+        if taken <= self._memory_bytes_max:
             return
-        for table in directory.tables():
-            while excess > 0 and table.asleep:
-                kept = table.forget(next(iter(table.asleep)), "memory")
-                excess -= len(kept.state or b"") + ASLEEP_OVERHEAD_BYTES
-                self.evicted += 1
-        if excess <= 0:
-            return
-        live = [act for act in directory.live() if act.clean]
-        share = max(1, len(live) // EVICT_SHARE)
-        for act in nsmallest(max(share, excess // LIVE_OVERHEAD_BYTES), live, key=lambda act: act.last_used):
-            if excess <= 0 or act.last_used >= now:
+        excess = max(taken - self._memory_bytes_max, taken // EVICT_SHARE)
+        chosen = []
+        for idle_since, size, forget in _longest_idle(directory, excess):
+            if excess <= 0 or idle_since >= now:
                 break
-            excess -= 2 * len(act.state or b"") + LIVE_OVERHEAD_BYTES
-            act.home.evict(act, "memory")
-            self.evicted += 1
+            excess -= size
+            chosen.append(forget)
+        for forget in chosen:
+            forget()
+        self.evicted += len(chosen)
 
 
-def patience_of(spec: ClassSpec) -> float | None:
-    """Seconds of idleness after which a live object of this class does not stay as it is; None for never."""
-    options = spec.options
+def patience_of(options: Options) -> float | None:
+    """Seconds of idleness after which a live object does not stay as it is; None for never."""
     limits = [limit for limit in (options.hibernate_after, options.shutdown_after) if limit is not None]
     return min(limits) if limits else None
+
+
+def _is_over(limit: float | None, seconds: float) -> bool:
+    return limit is not None and seconds >= limit
+
+
+def _longest_idle(directory: Directory, enough_bytes: int) -> Iterator[Candidate]:
+    """Objects at rest, live and hibernated ones alike, the longest idle first; at least so many as are enough."""
+    at_rest = (act for act in directory.live() if act.clean)
+    live = nsmallest(enough_bytes // LIVE_OVERHEAD_BYTES + 1, at_rest, key=attrgetter("last_used"))
+    awake = ((act.last_used, _live_bytes(act), partial(act.home.evict, act, "memory")) for act in live)
+    return merge(awake, *map(_asleep, directory.tables()), key=itemgetter(0))
+
+
+def _asleep(table: ClassTable) -> Iterator[Candidate]:
+    return (
+        (kept.idle_since, _asleep_bytes(kept), partial(table.forget, object_id, "memory"))
+        for object_id, kept in table.asleep.items()
+    )
+
+
+def _scaled(count: int, sizes: list[int]) -> int:
+    """What `count` objects take if they are like those of the sample."""
+    return count * sum(sizes) // len(sizes) if sizes else 0
+
+
+def _live_bytes(act: Activation) -> int:
+    return LIVE_OVERHEAD_BYTES + 2 * len(act.state or b"")
+
+
+def _asleep_bytes(kept: Hibernated) -> int:
+    return ASLEEP_OVERHEAD_BYTES + len(kept.state or b"")

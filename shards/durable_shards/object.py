@@ -111,10 +111,11 @@ class DurableObject:
                 return self.count
 
     Annotated attributes are the state; those that begin with an underscore are scratch of one activation. Class
-    keywords are `name`, `hibernate_after`, `shutdown_after`, `call_timeout` (timedelta), `reentrant`, `mailbox` and
-    `schema_version`. An optional method `after_load(self)`, sync or async, runs once per activation. A class whose
-    `schema_version` is more than 1 may have a classmethod `migrate(cls, version, data)` that brings older rows up to
-    date. Declarations that cannot work raise DefinitionError.
+    keywords are `name`, `hibernate_after`, `shutdown_after`, `call_timeout` (timedelta), `reentrant`, `mailbox`,
+    `create_on_touch` and `schema_version`. An optional method `after_load(self)`, sync or async, runs whenever a live
+    instance is made, and `on_sleep(self)`, sync, before one leaves memory. A class whose `schema_version` is more than
+    1 may have a classmethod `migrate(cls, version, data)` that brings older rows up to date. Declarations that cannot
+    work raise DefinitionError.
 
     Without an engine a class is a plain dataclass whose handlers are awaited: `await Counter(count=3).increment(2)`.
     There `id` is None, `now()` the system's clock, and `alarms` only remembers.
@@ -134,6 +135,7 @@ class DurableObject:
             reentrant: bool = ...,
             mailbox: int = ...,
             schema_version: int = ...,
+            create_on_touch: bool = ...,
         ) -> None: ...
 
     else:

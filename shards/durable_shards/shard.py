@@ -32,6 +32,7 @@ from durable_shards.requests import Requests
 from durable_shards.schedulers import DeadlineScheduler, Scheduler
 from durable_shards.shard_events import Fired
 from durable_shards.shard_settings import ShardSettings
+from durable_shards.sleep import last_word, say_last_words
 from durable_shards.spec import ClassSpec
 from durable_shards.statistics import ShardStatistics, statistics_of
 from durable_shards.system_parts import Parts
@@ -97,6 +98,7 @@ class Shard:
                 undo=self.gate.undo,
                 watch=self.idle.watch,
                 alarms_committed=self._alarms_committed,
+                on_sleep=lambda act: last_word(act, self.board),
             ),
         )
         self.admission = Admission(self.directory, settings.owned, set(settings.parked))
@@ -354,8 +356,10 @@ class Shard:
             self.gate.moved.clear()
             await self.gate.moved.wait()
         self.gate.released()
-        if not again and self.stopped is None:
-            shard_events.shard_drained(self)
+        if self.stopped is None:
+            await say_last_words(self.directory)
+            if not again:
+                shard_events.shard_drained(self)
 
     def _settled(self) -> bool:
         return not self.gate.waiting and all(act.clean for act in self.directory.live())

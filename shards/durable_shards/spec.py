@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import Any
 from weakref import WeakValueDictionary
 
+from msgspec import json
+
 from durable_shards.alarms import Alarm, AlarmSpec, compile_alarm
 from durable_shards.errors import DefinitionError
 from durable_shards.fields import (
@@ -48,6 +50,8 @@ class Options:
     """Calls that may wait for one object; past it callers get Overloaded and nothing was run."""
     schema_version: int = 1
     """Of the state that the class declares; what was stored with a lower one goes through `migrate`."""
+    create_on_touch: bool = False
+    """Store a new object with its first call, even one that changes nothing."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,6 +71,7 @@ class ClassSpec:
     codec: StateCodec
     options: Options
     after_load: Callable[..., Any] | None
+    on_sleep: Callable[..., Any] | None
     has_async: bool
     origin: tuple[object, int]
     """Code and line of the class statement."""
@@ -86,7 +91,7 @@ class ClassSpec:
         return self.alarms.get(name) or self.handle_alarm
 
     def describe(self) -> dict[str, Any]:
-        """The class in plain values, for people and tools."""
+        """See the function of this name."""
         return {
             "name": self.name,
             "class": f"{self.cls.__module__}:{self.cls.__qualname__}",
@@ -97,8 +102,20 @@ class ClassSpec:
                 for each in self.handlers.values()
             },
             "alarms": [*self.alarms, *(["*"] if self.handle_alarm else [])],
+            "hooks": [name for name in ("after_load", "on_sleep") if getattr(self, name) is not None],
             "options": dataclasses.asdict(self.options),
+            "default_state": json.decode(self.codec.encode(self.cls())),
         }
+
+
+def describe(cls: Any) -> dict[str, Any]:
+    """A class in plain values, for people and tools: what an engine would know of it.
+
+    `name` (the stored one), `class` ("module:Class"), `doc`, `fields` (as they are declared), `handlers` (each with
+    `signature`, `readonly` and `doc`), `alarms` ("*" for `handle_alarm`), `hooks`, `options` (durations in seconds,
+    None for never) and `default_state` (as JSON would store it). Raises DefinitionError for no class of objects.
+    """
+    return spec_of(cls).describe()
 
 
 def spec_of(cls: Any) -> ClassSpec:
@@ -133,7 +150,9 @@ def compile_class(cls: type[Any], keywords: Mapping[str, Any], scope: Scope) -> 
     handlers, alarms = _methods(cls, inherited, scope)
     migrate = _migrate(cls, options.schema_version)
     codec = compile_codec(cls, name, fields.stored, options.schema_version, migrate)
-    after_load = _after_load(cls)
+    after_load, on_sleep = _hook(cls, "after_load"), _hook(cls, "on_sleep")
+    if inspect.iscoroutinefunction(on_sleep):
+        raise DefinitionError(f"{cls.__name__}.on_sleep cannot be async: nobody waits for it; write def on_sleep(self)")
     handle_alarm = _handle_alarm(cls)
     methods: list[HandlerSpec | AlarmSpec] = [
         *handlers.values(),
@@ -143,7 +162,7 @@ def compile_class(cls: type[Any], keywords: Mapping[str, Any], scope: Scope) -> 
     has_async = any(each.is_async for each in methods) or inspect.iscoroutinefunction(after_load)
     return ClassSpec(
         name, cls, fields.stored, fields.scratch, handlers, alarms, handle_alarm, codec, options, after_load,
-        has_async, (scope.code, scope.line),
+        on_sleep, has_async, (scope.code, scope.line),
     )  # fmt: skip
 
 
@@ -176,7 +195,7 @@ def _options(cls: type, inherited: Options, given: dict[str, Any]) -> Options:
             raise DefinitionError(f"{where} does not exist; the options are name, {', '.join(known)}")
         if name in ("hibernate_after", "shutdown_after", "call_timeout"):
             given[name] = _seconds(where, value, required=name == "call_timeout")
-        elif name == "reentrant" and not isinstance(value, bool):
+        elif name in ("reentrant", "create_on_touch") and not isinstance(value, bool):
             raise DefinitionError(f"{where} must be True or False, not {value!r}")
         elif name == "mailbox" and (type(value) is not int or value < 1):
             raise DefinitionError(f"{where} is a number of waiting calls, 1 or more, not {value!r}")
@@ -232,7 +251,7 @@ _OWN_MEMBERS = {
     "__post_init__": "objects are loaded, not constructed; do this in after_load(self)",
     "__slots__": "state is what the annotations declare; remove __slots__",
 }
-_OPTIONAL_MEMBERS = ("after_load", "handle_alarm", "schema_version", "migrate")
+_OPTIONAL_MEMBERS = ("after_load", "on_sleep", "handle_alarm", "schema_version", "migrate")
 """What a class may define although the names are reserved; each is checked where it is used."""
 
 
@@ -291,12 +310,12 @@ def _alarm(cls: type, name: str, declared: Alarm[Any, Any]) -> AlarmSpec:
     return compile_alarm(f"{cls.__name__}.{name}", name, declared.function, named=False)
 
 
-def _after_load(cls: type) -> Callable[..., Any] | None:
-    method = getattr(cls, "after_load", None)
+def _hook(cls: type, name: str) -> Callable[..., Any] | None:
+    method = getattr(cls, name, None)
     if method is None:
         return None
     if not inspect.isfunction(method) or list(inspect.signature(method).parameters) != ["self"]:
-        raise DefinitionError(f"{cls.__name__}.after_load: write a plain method, def after_load(self) -> None")
+        raise DefinitionError(f"{cls.__name__}.{name}: write a plain method, def {name}(self) -> None")
     return method
 
 

@@ -8,7 +8,8 @@ looked at and removed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, Literal
 
 import msgspec
 import orjson
@@ -51,9 +52,25 @@ def _state(parts: Parts, act: Activation, call: Call, _: Any) -> None:
     reply(parts, act, call, found)
 
 
-def _wake(parts: Parts, act: Activation, call: Call, _: Any) -> None:
-    if act.instance is not None or parts.revive(act, call):
-        reply(parts, act, call, None)
+def _wake(parts: Parts, act: Activation, call: Call, arguments: Any) -> None:
+    own = _idle_options(arguments)
+    if act.instance is None and not parts.revive(act, call):
+        return
+    act.last_used = parts.gate.now
+    if own:
+        act.home.set_options(act, replace(act.home.spec.options, **own))
+    reply(parts, act, call, None)
+
+
+def _idle_options(arguments: Any) -> dict[str, Any]:
+    """The options of this one object's own. Raises InvalidArguments."""
+    own: dict[str, Any] = arguments[0] if arguments else {}
+    for name, seconds in own.items():
+        if seconds is not None and not seconds >= 0:  # nor is NaN
+            raise InvalidArguments(f"$wake: {name} is zero or more seconds, or nil for never, not {seconds!r}")
+    if len(arguments) > 1:
+        raise InvalidArguments("$wake takes one map of options, or none")
+    return own
 
 
 def _evict(parts: Parts, act: Activation, call: Call, _: Any) -> None:
@@ -87,7 +104,8 @@ HANDLERS: Final[dict[str, Callable[[Any, Activation, Any, Any], None]]] = {
     **system_alarms.HANDLERS,
 }
 SIGNATURES: Final[dict[str, Any]] = {
-    **dict.fromkeys(("$state", "$wake", "$evict", "$where", "$delete"), tuple[()]),
+    **dict.fromkeys(("$state", "$evict", "$where", "$delete"), tuple[()]),
+    "$wake": tuple[dict[Literal["hibernate_after", "shutdown_after"], float | None], ...],
     **system_alarms.SIGNATURES,
 }
 WITHOUT_OBJECT: Final = frozenset({"$evict", "$where"})

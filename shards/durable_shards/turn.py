@@ -161,6 +161,9 @@ class Turns:
             stored = act.state if act.version else None
             act.instance = spec.revive(stored, act)
             act.state = spec.codec.encode_loaded(act.instance, stored)
+            if spec.options.create_on_touch and not act.version:
+                act.pending().writes_state = True
+                act.version = 1
         except BaseException as error:  # decoding runs user code (migrate, enums, default factories)
             act.instance = None
             self._gate.answer(act, call, as_durable_error(error))

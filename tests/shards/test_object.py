@@ -15,6 +15,7 @@ from durable_shards.fields import field
 from durable_shards.handler import handler
 from durable_shards.object import DurableObject
 from durable_shards.registry import spec_of
+from durable_shards.spec import describe
 
 
 class Empty(Rejected):
@@ -195,7 +196,7 @@ def test_a_stored_object_is_revived_with_its_state_and_fresh_scratch() -> None:
 
 def test_a_class_is_described_in_plain_values() -> None:
     """parity 21: fields, handlers, alarms and options can be looked at."""
-    assert spec_of(Counter).describe() == {
+    assert describe(Counter) == {
         "name": "Counter",
         "class": f"{__name__}:Counter",
         "doc": "Counts.",
@@ -215,6 +216,7 @@ def test_a_class_is_described_in_plain_values() -> None:
             "get": {"signature": "get() -> int", "readonly": True, "doc": ""},
         },
         "alarms": ["reset"],
+        "hooks": [],
         "options": {
             "hibernate_after": 300.0,
             "shutdown_after": 3600.0,
@@ -222,7 +224,9 @@ def test_a_class_is_described_in_plain_values() -> None:
             "reentrant": False,
             "mailbox": 1000,
             "schema_version": 1,
+            "create_on_touch": False,
         },
+        "default_state": {"count": 0, "ratio": 1.0, "last_incremented_at": None, "names": []},
     }
 
 

@@ -199,6 +199,21 @@ def after_load_with_arguments() -> None:
         def after_load(self, state: dict[str, Any]) -> None: ...
 
 
+def on_sleep_that_waits() -> None:
+    class Wrong(DurableObject):
+        async def on_sleep(self) -> None: ...
+
+
+def on_sleep_with_arguments() -> None:
+    class Wrong(DurableObject):
+        def on_sleep(self, why: str) -> None: ...
+
+
+def create_on_touch_as_number() -> None:
+    class Wrong(DurableObject, create_on_touch=1):  # type: ignore[arg-type]
+        pass
+
+
 def unknown_option() -> None:
     class Wrong(DurableObject, hibernate=timedelta(1)):  # type: ignore[call-arg]
         pass
@@ -338,6 +353,9 @@ WRONG: list[tuple[Callable[[], None], str]] = [
     ),
     (handle_alarm_without_name, "Wrong.handle_alarm: write def handle_alarm(self, name); it may also take"),
     (after_load_with_arguments, "Wrong.after_load: write a plain method, def after_load(self) -> None"),
+    (on_sleep_that_waits, "Wrong.on_sleep cannot be async: nobody waits for it; write def on_sleep(self)"),
+    (on_sleep_with_arguments, "Wrong.on_sleep: write a plain method, def on_sleep(self) -> None"),
+    (create_on_touch_as_number, "Wrong: option create_on_touch must be True or False, not 1"),
     (
         unknown_option,
         "Wrong: option hibernate does not exist; the options are name, hibernate_after, shutdown_after, ca",
