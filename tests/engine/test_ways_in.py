@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,11 @@ from durable_engine import (
     default_engine,
     describe,
 )
+from durable_engine.backend import Backend
+from durable_engine.embedded import Embedded
+from durable_engine.frontend import Frontend
+from durable_engine.placement import LocalPlacement, Placement
+from durable_storage.limits import PARTITIONS
 from tests.engine.shop import Cart, Counter
 from tests.engine.test_engine import KINDS, opened
 from tests.support.watching import watch_for
@@ -104,3 +110,48 @@ async def test_objects_in_memory_are_counted(kind: str) -> None:
         await engine.evict(Counter, "7")
         shards = [shard.statistics for shard in (await engine.statistics()).shards if shard.statistics]
         assert (sum(each.live for each in shards), sum(each.hibernated for each in shards)) == (19, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_state_is_read_without_waking_its_object(kind: str) -> None:
+    """parity 29: live or stored, as a copy; None for an object that never was, which stays so."""
+    async with opened(kind) as engine:
+        await engine.at(Counter, "a").increment(3)
+        await engine.evict(Counter, "a")
+        state = await engine.state(Counter, "a")
+        assert state is not None
+        assert state.count == 3
+        assert await engine.state(Counter, "mistyped") is None
+        assert await engine.objects(Counter) == ["a"]
+
+
+async def test_in_memory_nothing_outlives_the_engine() -> None:
+    """parity 25: all of the engine without a database, for tests and for what may be lost."""
+    for _ in range(2):
+        async with Engine("memory://", objects=[Counter]) as engine:
+            assert await engine.at(Counter, "a").increment(3) == 3
+            assert await engine.evict(Counter, "a")
+            assert await engine.at(Counter, "a").get() == 3
+
+
+@pytest.mark.parametrize("implementation", [Frontend, Embedded])
+def test_an_engine_knows_its_shards_by_one_interface(implementation: type) -> None:
+    """parity 95: whether they are in this process or elsewhere; each implements all that is promised."""
+    promised = {name: value for name, value in vars(Backend).items() if not name.startswith("_")}
+
+    assert promised
+    for name, value in promised.items():
+        found = inspect.getattr_static(implementation, name)
+        assert type(found) is type(value), name
+        if inspect.isfunction(value):
+            parameters = inspect.signature(found).parameters
+            assert [*inspect.signature(value).parameters] == [*parameters][: len(inspect.signature(value).parameters)]
+            assert inspect.iscoroutinefunction(found) == inspect.iscoroutinefunction(value)
+
+
+def test_a_supervisor_asks_whoever_places_shards_by_one_interface() -> None:
+    """parity 95: which nodes there are, and which partitions a shard has; on one machine the answer is a division."""
+    placement: Placement = LocalPlacement(4)
+
+    assert list(placement.members().values()) == ["up"]
+    assert [index for shard in range(4) for index in placement.partitions(shard)] == list(range(PARTITIONS))
