@@ -1,4 +1,4 @@
-"""Writes `cli.md`, `settings.md` and `objects.md` from the code itself: `python docs/reference/generate.py`.
+"""Writes `cli.md`, `settings.md`, `objects.md` and `from-elixir.md` from the code itself: `make reference`.
 
 A test compares the pages with what this would write, so they cannot go stale.
 """
@@ -7,12 +7,14 @@ A test compares the pages with what this would write, so they cannot go stale.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from docs.reference.objects_page import objects_page
+from docs.reference.parity import from_elixir_page
+from docs.reference.tables import cells
 from durable_engine.cli import PROGRAM, cli
 from durable_engine.settings import SETTINGS, Setting, default_text
 
@@ -105,11 +107,7 @@ def _option_row(option: click.Option) -> str:
     word = declared.option + (
         "" if option.is_flag else f" {declared.metavar or _METAVARS.get(declared.type.name, 'TEXT')}"
     )
-    return _cells(f"`{word}`", default, str(option.help))
-
-
-def _cells(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+    return cells(f"`{word}`", default, str(option.help))
 
 
 def settings_page() -> str:
@@ -120,7 +118,7 @@ def settings_page() -> str:
 def _row(declared: Setting) -> str:
     option = "(arguments)" if declared.positional else f"`{declared.option}`"
     default = default_text(declared, declared.default)
-    return _cells(
+    return cells(
         f"`{declared.name}`",
         option,
         f"`{declared.envvar}`",
@@ -140,15 +138,12 @@ def _kind(declared: Setting) -> str:
     return f"list of {name}s" if declared.multiple else name
 
 
-def objects_page() -> str:
-    """The reference of classes and their objects."""
-    sys.path.insert(0, str(HERE))
-    from objects_page import objects_page as page  # noqa: PLC0415 - a neighbour, wherever this is run from
-
-    return page()
-
-
-PAGES = {"cli.md": cli_page, "settings.md": settings_page, "objects.md": objects_page}
+PAGES = {
+    "cli.md": cli_page,
+    "settings.md": settings_page,
+    "objects.md": objects_page,
+    "../from-elixir.md": from_elixir_page,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

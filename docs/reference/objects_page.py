@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import durable_engine
+from docs.reference.tables import cells
 from durable_engine import DurableObject, Engine, alarm, errors, field, handler
 from durable_engine.alarms import AlarmsOf
 from durable_engine.durations import format_duration
@@ -76,10 +77,10 @@ def _words(function: Callable[..., Any]) -> str:
 
 def _keywords() -> Iterator[str]:
     yield "| keyword | default | |\n|---|---|---|\n"
-    yield _row("`name`", "the class's own", "The stored name: a class that has one can be renamed or moved.")
+    yield cells("`name`", "the class's own", "The stored name: a class that has one can be renamed or moved.")
     texts = _attribute_docs(Options)
     for each in dataclasses.fields(Options):
-        yield _row(f"`{each.name}`", f"`{_default(each)}`", texts[each.name])
+        yield cells(f"`{each.name}`", f"`{_default(each)}`", texts[each.name])
     yield "\nDurations are `timedelta`; `None` means never. Subclasses inherit all but the name.\n"
 
 
@@ -127,7 +128,7 @@ def _types() -> Iterator[str]:
     for word, hint in WORDS.items():
         begins = beginning_of(hint)
         optional = hint | None if begins is None and hint is not Any else hint
-        yield _row(f"`{word}`", f"`{annotation_of(optional)}`", f"`{literal(begins)}`")
+        yield cells(f"`{word}`", f"`{annotation_of(optional)}`", f"`{literal(begins)}`")
 
 
 def _errors() -> Iterator[str]:
@@ -135,16 +136,12 @@ def _errors() -> Iterator[str]:
     for name in sorted(errors.__all__):
         error = getattr(errors, name)
         if isinstance(error, type) and issubclass(error, errors.DurableError):
-            yield _row(f"`{name}`", str(error.default_retryable), f"`{error.default_outcome}`", _first(error))
+            yield cells(f"`{name}`", str(error.default_retryable), f"`{error.default_outcome}`", _first(error))
     yield f"\nYour own answers derive from `{Rejected.__name__}`. More of all of them: [errors](../errors.md).\n"
 
 
 def _listed(names: Any) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
 def _first(documented: Any) -> str:

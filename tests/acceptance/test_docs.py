@@ -19,11 +19,23 @@ PAGES = sorted(DOCS.rglob("*.md"))
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["quickstart.md", "guide/migrations.md", "guide/scaffolding.md"])
 def test_what_a_page_shows_happens(name: str, tmp_path: Path) -> None:
-    """The page's files are written, its commands typed in, and their outputs are those on the page."""
+    """parity 114: the page's files are written, its commands typed in, and their outputs are those on the page."""
     with terminal(tmp_path) as screen:
         screen.follow((DOCS / name).read_text())
 
     assert screen.commands_run
+
+
+def test_the_guides_that_the_seed_has_are_here() -> None:
+    """parity 114: a lifecycle guide with diagrams, and pages for all that somebody comes with from there."""
+    lifecycle = [
+        block for block in blocks((DOCS / "guide" / "lifecycle.md").read_text()) if block.language == "mermaid"
+    ]
+    index = (DOCS / "index.md").read_text()
+
+    assert len(lifecycle) >= 2
+    for page in ("quickstart.md", "guide/objects.md", "guide/lifecycle.md", "from-elixir.md", "reference/settings.md"):
+        assert f"]({page})" in index
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))

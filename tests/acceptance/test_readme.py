@@ -14,7 +14,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.mark.processes
 def test_the_session_on_the_first_screen_happens_as_shown(tmp_path: Path) -> None:
-    """Each command is typed in, the literal kill -9 included, and prints what the README says."""
+    """parity 114: each command is typed in, the literal kill -9 included, and prints what the README says."""
     with terminal(tmp_path) as screen:
         screen.follow(README.read_text())
 

@@ -135,18 +135,18 @@ def check(make: Callable[[], Rig], examples: int) -> None:
 
 
 def test_memory_behaves_like_the_model() -> None:
-    """For 200 histories."""
+    """parity 62: for 200 histories."""
     check(MemoryRig, 200)
 
 
 def test_sqlite_behaves_like_the_model() -> None:
-    """For 40 histories."""
+    """parity 62: for 40 histories."""
     with tempfile.TemporaryDirectory() as directory:
         check(lambda: SqliteRig(Path(directory) / uuid4().hex), 40)
 
 
 def test_postgres_behaves_like_the_model(postgres_dsn: str) -> None:
-    """For 40 histories."""
+    """parity 62: for 40 histories."""
     check(lambda: asyncio.run(emptied(postgres_dsn)), 40)
 
 

@@ -59,14 +59,14 @@ async def test_what_was_never_stored_is_not_there_and_loading_creates_nothing(ri
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: repr(state[:20]))
 async def test_a_state_comes_back_byte_for_byte(rig: Rig, state: bytes) -> None:
-    """JSON is kept as text: nothing is reordered, normalised or refused."""
+    """parity 49: JSON is kept as text: nothing is reordered, normalised or refused."""
     store = await rig.open()
     assert await store.commit([change("a", state, 4)]) == {}
     assert await store.load([address("a")]) == [Stored(state, 4, ())]
 
 
 async def test_an_id_is_any_text_and_stays_itself(rig: Rig) -> None:
-    """Nothing is normalised, trimmed, folded or interpreted."""
+    """parity 66: nothing is normalised, trimmed, folded or interpreted."""
     store = await rig.open()
     await store.commit([change(each, b'{"i":%d}' % i) for i, each in enumerate(IDS)])
     assert await store.load([address(each) for each in IDS]) == [
@@ -118,7 +118,7 @@ async def test_a_shard_lists_its_own_partitions(rig: Rig) -> None:
 
 
 async def test_a_new_state_replaces_the_old_one(rig: Rig) -> None:
-    """With its version."""
+    """parity 58, 59: with its version."""
     store = await rig.open()
     for version in range(1, 4):
         await store.commit([change("a", b'{"v":%d}' % version, version)])
@@ -135,7 +135,7 @@ async def test_objects_are_loaded_in_the_order_asked(rig: Rig) -> None:
 
 
 async def test_tenants_never_meet(rig: Rig) -> None:
-    """Neither states nor alarms nor results, in one batch."""
+    """parity 63: neither states nor alarms nor results, in one batch."""
     await rig.add_tenant("acme")
     await rig.add_tenant('we"ird/../%2F é.')
     store = await rig.open()
@@ -178,7 +178,7 @@ async def test_the_time_of_an_alarm_is_exact_and_in_utc(rig: Rig) -> None:
 
 
 async def test_deleting_removes_state_and_alarms_but_no_results(rig: Rig) -> None:
-    """A retry of a call that was answered before is still recognised."""
+    """parity 61: a retry of a call that was answered before is still recognised."""
     store = await rig.open()
     await store.commit([change("a", b"1", alarms_set=[alarm("x")], results=[result("key")]), change("b", b"2")])
     assert await store.commit([change("a", delete=True)]) == {}

@@ -23,7 +23,7 @@ async def test_each_owner_has_a_higher_epoch_and_goes_on_counting(rig: Rig) -> N
 
 
 async def test_a_zombies_commit_raises_fenced_and_writes_nothing(rig: Rig) -> None:
-    """Neither states nor alarms nor results, whatever the batch is made of."""
+    """parity 2, 58: neither states nor alarms nor results, whatever the batch is made of."""
     zombie = await rig.open()
     await zombie.commit([change("a", b'"old"', alarms_set=[alarm("kept")])])
     owner = await rig.open()

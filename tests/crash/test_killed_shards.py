@@ -26,7 +26,7 @@ def advance(load: Load, by: int) -> None:
 
 
 def test_an_idle_shard_that_is_killed_comes_back_with_its_state(make_server: MakeServer, store: str) -> None:
-    """A new process with a higher epoch serves the same partitions; its neighbour notices nothing."""
+    """parity 72: a new process with a higher epoch serves the same partitions; its neighbour notices nothing."""
     server = make_server(store).start()
     with server.client() as client:
         assert [client.call_by_name("Counter", str(n), "increment", [n], {}) for n in range(20)] == list(range(20))
@@ -43,7 +43,7 @@ def test_an_idle_shard_that_is_killed_comes_back_with_its_state(make_server: Mak
 
 
 def test_kills_under_load_lose_and_double_nothing(make_server: MakeServer, store: str) -> None:
-    """With exactly-once calls clients see no error at all, and every count is exact."""
+    """parity 50, 72: with exactly-once calls clients see no error at all, and every count is exact."""
     server = make_server(store).start()
     chance = random.Random(20130101)
 
@@ -73,7 +73,7 @@ def test_kills_under_load_without_keys_tell_the_truth(make_server: MakeServer) -
 
 
 def test_all_shards_killed_at_once_all_come_back(make_server: MakeServer) -> None:
-    """In whatever order, with nothing lost."""
+    """parity 72: in whatever order, with nothing lost."""
     server = make_server(shards=4).start()
 
     with Load(server.endpoint, exactly_once=True) as load:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.mark.parametrize("bind", ["ipc", "tcp"])
 def test_a_killed_supervisor_leaves_no_process_and_no_obstacle(make_server: MakeServer, bind: str) -> None:
-    """Its shards die with it, and the next one starts at once, on the same store and address."""
+    """parity 72: its shards die with it, and the next one starts at once, on the same store and address."""
     first = make_server() if bind == "ipc" else make_server(bind=f"tcp://127.0.0.1:{free_port()}")
     first.start()
     with first.client() as client:
@@ -98,7 +98,7 @@ def test_a_takeover_fences_the_first_supervisor(make_server: MakeServer, store: 
 
 
 def test_a_takeover_under_load_loses_nothing(make_server: MakeServer, store: str) -> None:
-    """Not one acknowledged increment is missing, whichever of the two acknowledged it."""
+    """parity 2: not one acknowledged increment is missing, whichever of the two acknowledged it."""
     first = make_server(store).start()
 
     with Load(first.endpoint, exactly_once=True) as load:

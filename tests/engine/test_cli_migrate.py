@@ -56,7 +56,7 @@ def test_a_sqlite_store_goes_up_and_down(migrate: Migrate) -> None:
 
 
 def test_a_postgresql_database_goes_up_and_down(migrate: Migrate, postgres_empty_dsn: str) -> None:
-    """So does a database, and a tenant in it, which the other does not touch."""
+    """parity 64: so does a database, and a tenant in it, which the other does not touch."""
     there_and_back(migrate, "--store", postgres_empty_dsn)
     result_of(migrate("up", "--store", postgres_empty_dsn, "--json"))
     there_and_back(migrate, "--store", postgres_empty_dsn, "--prefix", "acme")

@@ -231,7 +231,7 @@ def test_status_counts(server: Running) -> None:
 
 
 def test_state_survives_a_restart_on_another_number_of_shards(launch: Launch) -> None:
-    """What was acknowledged is there, wherever it now lives."""
+    """parity 72, 93: what was acknowledged is there, wherever it now lives."""
     first = launch("run", "objects.py", "--shards", "1")
     assert [first.ask("call", "shop.Counter", name, "add", "3") for name in "ab"] == [3, 3]
     assert first.stop() == 0

@@ -50,7 +50,7 @@ async def opened(kind: str, **options: Any) -> AsyncIterator[Engine]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_objects_are_called_by_reference_by_handler_and_by_name(kind: str) -> None:
-    """Three ways to the same object, with results of the declared types."""
+    """parity 1, 19, 26, 93: three ways to the same object, with results of the declared types."""
     async with opened(kind) as engine:
         cart = engine.at(Cart, "anna")
         now = datetime.now(UTC)
@@ -68,7 +68,7 @@ async def test_objects_are_called_by_reference_by_handler_and_by_name(kind: str)
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_errors_come_out_as_themselves(kind: str) -> None:
-    """Rejections with their fields, bugs with their story; the state is as before."""
+    """parity 40, 47: rejections with their fields, bugs with their story; the state is as before."""
     async with opened(kind) as engine:
         cart, counter = engine.at(Cart, "a"), engine.at(Counter, "a")
         await cart.add("tea", Decimal(1))
@@ -88,7 +88,7 @@ async def test_errors_come_out_as_themselves(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_does_not_exist_is_refused_and_creates_nothing(kind: str) -> None:
-    """Unknown classes, handlers and arguments that do not fit."""
+    """parity 11, 42: unknown classes, handlers and arguments that do not fit."""
     async with opened(kind) as engine:
         with pytest.raises(UnknownClass, match="Nothing"):
             await engine.call_by_name("Nothing", "a", "get")
@@ -107,7 +107,7 @@ async def test_what_does_not_exist_is_refused_and_creates_nothing(kind: str) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_objects_are_seen_from_outside(kind: str) -> None:
-    """State, whereabouts, eviction, waking, deletion."""
+    """parity 29, 31, 32, 61: state, whereabouts, eviction, waking, deletion."""
     async with opened(kind) as engine:
         assert await engine.state(Counter, "a") is None
         assert await engine.where(Counter, "a") is None
@@ -131,7 +131,7 @@ async def test_objects_are_seen_from_outside(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_alarms_are_set_and_seen_from_outside(kind: str) -> None:
-    """By method or by name, after a time or at one."""
+    """parity 20: by method or by name, after a time or at one."""
     async with opened(kind) as engine:
         await engine.at(Cart, "a").add("tea", Decimal(1))
         alarms = engine.alarms(Cart, "a")
@@ -172,7 +172,7 @@ async def test_ids_are_listed_in_pages(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_tenants_never_meet(kind: str) -> None:
-    """The prefix is part of the address, whether it is the engine's or the call's."""
+    """parity 28, 63: the prefix is part of the address, whether it is the engine's or the call's."""
     async with opened(kind, prefix="red") as engine:
         assert await engine.at(Counter, "a").increment(1) == 1
         assert await engine.at(Counter, "a", prefix="blue").increment(10) == 10
@@ -212,7 +212,7 @@ async def test_a_one_way_call_is_carried_out(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_timeouts_of_calls_engines_and_classes(kind: str) -> None:
-    """The call's own goes before the engine's, that before the class's."""
+    """parity 27, 70: the call's own goes before the engine's, that before the class's."""
     async with opened(kind, call_timeout=timedelta(seconds=0.1)) as engine:
         with pytest.raises(TimeoutError) as caught:
             await engine.at(Counter, "a").slow(60)

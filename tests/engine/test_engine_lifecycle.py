@@ -81,7 +81,7 @@ async def test_a_store_that_cannot_be_understood_is_refused(store: str) -> None:
 
 @pytest.mark.parametrize("shards", [0, pytest.param(2, marks=pytest.mark.processes)])
 async def test_what_was_acknowledged_is_there_after_reopening(tmp_path: Path, shards: int) -> None:
-    """State survives engines, and even a change of the number of shards."""
+    """parity 72, 93: state survives engines, and even a change of the number of shards."""
     store = f"sqlite:///{tmp_path}/store"
     async with Engine(store, objects=[Counter], shards=shards) as engine:
         await asyncio.gather(*(engine.at(Counter, str(n)).increment(n) for n in range(50)))

@@ -97,7 +97,7 @@ async def test_an_error_of_the_handler_is_raised_where_the_call_is_awaited(tmp_p
 async def test_an_id_that_can_be_none_is_refused_before_it_is_sent(
     tmp_path: Path, object_id: Any, error: type[DurableError]
 ) -> None:
-    """Ids are 1 to 512 bytes of UTF-8 without NUL."""
+    """parity 66: ids are 1 to 512 bytes of UTF-8 without NUL."""
     async with Rig(tmp_path) as rig:
         with pytest.raises(error) as caught:
             await rig.frontend.call("Counter", object_id, "echo", [], None)

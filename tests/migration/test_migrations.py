@@ -119,7 +119,7 @@ async def test_the_postgres_schema_is_the_sum_of_its_migrations(
 
 
 async def test_up_and_down_and_up_again(url: str) -> None:
-    """Step by step, and nothing stays behind."""
+    """parity 64: step by step, and nothing stays behind."""
     latest = latest_version(dialect_of(url))
     steps = await up(url)
     assert [step.migration.version for step in steps] == list(range(1, latest + 1))
@@ -136,7 +136,7 @@ async def test_up_and_down_and_up_again(url: str) -> None:
 
 
 async def test_the_status_tells_what_is_to_be_done(url: str) -> None:
-    """And changes nothing."""
+    """parity 64: and changes nothing."""
     known = known_migrations(dialect_of(url))
     before = await status(url)
     assert (before.current, before.latest) == (0, len(known))
@@ -260,7 +260,7 @@ async def test_no_alarm_is_lost_on_the_way_down(url: str) -> None:
 
 
 async def test_sql_can_be_run_by_hand(url: str) -> None:
-    """It leaves what `up` and `down` leave."""
+    """parity 64: it leaves what `up` and `down` leave."""
     await up(url)
     expected = await catalog(url)
     await down(url, to=0)
@@ -304,7 +304,7 @@ async def test_a_tenant_that_was_never_set_up_names_its_command(postgres_dsn: st
 
 
 async def test_tenants_have_no_tables_of_owners(postgres_dsn: str) -> None:
-    """Those exist once; each tenant counts the same versions, and can be removed alone."""
+    """parity 63, 64: those exist once; each tenant counts the same versions, and can be removed alone."""
     await up(postgres_dsn, prefix="acme")
     lines = await catalog(postgres_dsn, "acme")
     assert any("durable_objects" in line for line in lines)

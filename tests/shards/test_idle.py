@@ -16,7 +16,7 @@ def pass_time(h: Harness, seconds: float) -> None:
 
 
 async def test_an_idle_object_hibernates_and_wakes_without_the_store() -> None:
-    """After hibernate_after only its bytes are kept, and waking needs no load."""
+    """parity 15, 68: after hibernate_after only its bytes are kept, and waking needs no load."""
     async with Harness([Counter]) as h:
         await h.call(Counter, "a", "increment", [3])
         pass_time(h, 12)
@@ -28,7 +28,7 @@ async def test_an_idle_object_hibernates_and_wakes_without_the_store() -> None:
 
 
 async def test_each_call_puts_hibernation_off() -> None:
-    """An object that is used stays."""
+    """parity 69: an object that is used stays."""
     async with Harness([Counter]) as h:
         for _ in range(5):
             await h.call(Counter, "a", "increment", timeout=60)
@@ -37,7 +37,7 @@ async def test_each_call_puts_hibernation_off() -> None:
 
 
 async def test_an_object_idle_for_long_is_forgotten_and_loaded_again() -> None:
-    """After shutdown_after nothing is left in memory, and nothing is lost."""
+    """parity 16, 69: after shutdown_after nothing is left in memory, and nothing is lost."""
     async with Harness([Counter]) as h:
         await h.call(Counter, "a", "increment", [3])
         pass_time(h, 12)
@@ -76,7 +76,7 @@ async def test_above_the_budget_the_longest_idle_go_first() -> None:
 
 
 async def test_evict_wake_where_and_delete() -> None:
-    """Administration by calls: they tell what is in memory, and delete removes state for good."""
+    """parity 31, 32, 61: administration by calls: they tell what is in memory, and delete removes state for good."""
     async with Harness([Counter]) as h:
         assert await h.call(Counter, "a", "$where") is False
         assert await h.call(Counter, "a", "$evict") is False

@@ -7,6 +7,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
+import orjson
 import pytest
 
 from durable_shards.alarms import PendingAlarm, alarm
@@ -113,6 +114,17 @@ def test_fields_have_the_semantics_of_a_dataclass() -> None:
         Counter(cuont=1)  # type: ignore[call-arg]
 
 
+def test_a_state_is_written_as_json_by_common_means() -> None:
+    """parity 8: `asdict` gives its fields, orjson writes the instance itself; neither shows scratch or the engine."""
+    counter = Counter(count=3, names=["a"])
+    run(counter.increment())
+    counter.last_incremented_at = None
+    plain = {"count": 4, "ratio": 1.0, "last_incremented_at": None, "names": ["a"]}
+
+    assert dataclasses.asdict(counter) == plain
+    assert orjson.loads(orjson.dumps(counter)) == plain
+
+
 def test_objects_are_compared_by_identity() -> None:
     """They stand for addresses, not for values."""
     counter = Counter()  # type: ignore[call-arg]
@@ -166,7 +178,7 @@ class Engine:
 
 
 def test_with_an_engine_the_object_reaches_it_through_its_context() -> None:
-    """id, now, alarms and engine are the context's."""
+    """parity 9: id, now, alarms and engine are the context's."""
     counter = spec_of(Counter).revive(None, Engine())
     assert (counter.id, counter.alarms, counter.engine) == ("user-1", "the book", "the way")
     assert run(counter.increment()) == 1

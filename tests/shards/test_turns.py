@@ -27,7 +27,7 @@ from tests.shards.objects import GATES, BadStart, Counter, Loaded, LoadedLater, 
 
 
 async def test_a_reply_leaves_only_after_its_commit() -> None:
-    """While the commit is held the caller hears nothing; then the value that is in the store."""
+    """parity 35, 50: while the commit is held the caller hears nothing; then the value that is in the store."""
     async with Harness([Counter]) as h:
         h.world.hold()
         reply = h.call(Counter, "a", "increment", [5])
@@ -68,7 +68,7 @@ async def test_a_read_of_uncommitted_state_waits_for_the_commit() -> None:
 
 
 async def test_a_read_writes_nothing_and_creates_nothing() -> None:
-    """A mistyped id that is only read leaves no row behind, in the store or in memory."""
+    """parity 37, 51, 53: a mistyped id that is only read leaves no row behind, in the store or in memory."""
     async with Harness([Counter]) as h:
         assert await h.call(Counter, "typo", "peek") == 0
         assert await h.call(Counter, "typo", "$state") is None
@@ -78,7 +78,7 @@ async def test_a_read_writes_nothing_and_creates_nothing() -> None:
 
 @pytest.mark.parametrize("bad", ["reject", "crash", "interrupt", "unsendable", "unstorable"])
 async def test_a_failed_turn_leaves_no_trace(bad: str) -> None:
-    """Whatever a turn dies of, memory and store are as before and the next call is normal."""
+    """parity 5, 41, 47: whatever a turn dies of, memory and store are as before and the next call is normal."""
     async with Harness([Counter]) as h:
         await h.call(Counter, "a", "increment", [7])
         with pytest.raises((Refused, HandlerFailed, PersistenceFailed)) as failure:
@@ -90,7 +90,7 @@ async def test_a_failed_turn_leaves_no_trace(bad: str) -> None:
 
 
 async def test_a_rejection_arrives_as_itself_and_a_bug_as_handler_failed() -> None:
-    """The caller gets the same Rejected class with its fields; of a bug the remote type, message, traceback."""
+    """parity 40, 47: the caller gets the same Rejected class with its fields; of a bug the type, message, traceback."""
     async with Harness([Counter]) as h:
         with pytest.raises(Refused) as refused:
             await h.call(Counter, "a", "reject", ["why not"])
@@ -103,7 +103,7 @@ async def test_a_rejection_arrives_as_itself_and_a_bug_as_handler_failed() -> No
 
 
 async def test_a_refused_row_undoes_every_turn_built_on_it() -> None:
-    """Poison in one object fails its calls of that commit and of later ones; neighbours commit."""
+    """parity 43, 52: poison in one object fails its calls of that commit and of later ones; neighbours commit."""
     async with Harness([Counter]) as h:
         await asyncio.gather(h.call(Counter, "a", "increment"), h.call(Counter, "b", "increment"))
         h.world.refuse(lambda change: change.state is not None and b"-666" in change.state)
@@ -136,7 +136,7 @@ async def test_an_unknown_outcome_is_resolved_before_anybody_hears_of_it(fault: 
 
 
 async def test_a_fenced_shard_neither_writes_nor_answers() -> None:
-    """After a takeover the old activation's commit is refused and its caller hears nothing at all."""
+    """parity 2: after a takeover the old activation's commit is refused and its caller hears nothing at all."""
     async with Harness([Counter]) as old:
         await old.call(Counter, "a", "increment")
         await MemoryStore(old.world).open(claim())
@@ -171,7 +171,7 @@ async def test_reads_go_on_once_the_lease_is_renewed() -> None:
 
 
 async def test_wrong_calls_are_refused_before_anything_is_touched() -> None:
-    """Unknown classes, handlers and arguments are typed errors; nothing is loaded or created."""
+    """parity 42: unknown classes, handlers and arguments are typed errors; nothing is loaded or created."""
     async with Harness([Counter]) as h:
         for error, call in (
             (UnknownClass, h.call("Countre", "a", "increment")),
@@ -225,7 +225,7 @@ async def test_a_full_mailbox_refuses_at_once() -> None:
 
 
 async def test_a_turn_past_its_deadline_is_cancelled_and_undone() -> None:
-    """The caller hears CallTimeout with outcome not_applied, and the state is as before."""
+    """parity 27: the caller hears CallTimeout with outcome not_applied, and the state is as before."""
     GATES["late"] = asyncio.Event()
     async with Harness([Waiter]) as h:
         late = h.call(Waiter, "a", "wait", ["late"], timeout=1)
@@ -258,7 +258,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind() -> None:
 
 
 async def test_after_load_runs_once_per_activation_and_commits_with_the_first_turn() -> None:
-    """Its changes are stored, and scratch attributes are made anew after a rollback."""
+    """parity 67: its changes are stored, and scratch attributes are made anew after a rollback."""
     async with Harness([Loaded]) as h:
         assert await h.call(Loaded, "a", "get") == [1, 1]
         assert await h.call(Loaded, "a", "get") == [1, 1]
@@ -270,7 +270,7 @@ async def test_after_load_runs_once_per_activation_and_commits_with_the_first_tu
 
 
 async def test_an_async_after_load_holds_the_calls_back() -> None:
-    """Calls wait, in order, until it ended."""
+    """parity 67: calls wait, in order, until it ended."""
     GATES["load"] = asyncio.Event()
     async with Harness([LoadedLater]) as h:
         calls = [h.call(LoadedLater, "a", "get") for _ in range(3)]
@@ -281,7 +281,7 @@ async def test_an_async_after_load_holds_the_calls_back() -> None:
 
 
 async def test_a_failing_after_load_fails_the_call_and_not_the_shard() -> None:
-    """Each call tries again and hears why; nothing is stored."""
+    """parity 67: each call tries again and hears why; nothing is stored."""
     async with Harness([BadStart]) as h:
         for _ in range(2):
             with pytest.raises(HandlerFailed, match="not today"):
@@ -290,7 +290,7 @@ async def test_a_failing_after_load_fails_the_call_and_not_the_shard() -> None:
 
 
 async def test_unreadable_state_is_told_and_left_alone() -> None:
-    """The row stays as it is, the error names the path, and the object can still be looked at and deleted."""
+    """parity 44, 45: the row stays as it is, the error names the path; the object can be looked at and deleted."""
     async with Harness([Counter]) as h:
         await h.call(Counter, "a", "increment")
         row = h.world.objects[Address("", "Counter", "a")]
@@ -337,7 +337,7 @@ async def test_a_commit_that_ends_after_the_stop_opens_no_lease() -> None:
 
 
 async def test_a_refused_commit_takes_its_alarms_back() -> None:
-    """What the refused turn scheduled or cancelled is as it was before, in memory as in the store."""
+    """parity 52: what the refused turn scheduled or cancelled is as it was before, in memory as in the store."""
     async with Harness([Sleeper]) as h:
         await h.call(Sleeper, "a", "arm", ["first"])
         h.world.refuse(lambda change: change.state is not None and b"poison" in change.state)

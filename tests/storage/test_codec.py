@@ -127,7 +127,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
 
 @pytest.mark.parametrize(("hint", "value", "message"), REFUSED, ids=[str(each[2])[:40] for each in REFUSED])
 def test_a_value_that_would_not_come_back_is_refused_with_its_path(hint: Any, value: Any, message: str) -> None:
-    """Saving raises PersistenceFailed, which names the class, the path, and what was expected."""
+    """parity 5: saving raises PersistenceFailed, which names the class, the path, and what was expected."""
     subject, obj = one(hint, value)
     with pytest.raises(PersistenceFailed) as refused:
         subject.saved(obj)
@@ -231,7 +231,7 @@ UNREADABLE: list[tuple[Any, bytes, str]] = [
 
 @pytest.mark.parametrize(("hint", "data", "message"), UNREADABLE, ids=[str(each[2])[:40] for each in UNREADABLE])
 def test_stored_text_that_does_not_fit_is_refused_with_its_path(hint: Any, data: bytes, message: str) -> None:
-    """Loading raises StateUnreadable, which names the class, the path, and what was found."""
+    """parity 5: loading raises StateUnreadable, which names the class, the path, and what was found."""
     codec = Subject({"it": hint}, it=lambda: None).codec
     with pytest.raises(StateUnreadable) as unreadable:
         codec.decode(data)
