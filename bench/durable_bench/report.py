@@ -17,6 +17,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from durable_bench.measure import Measurement
+from durable_bench.memory import Weight
 
 _p50 = attrgetter("latency.p50_ms")
 _p99 = attrgetter("latency.p99_ms")
@@ -56,7 +57,27 @@ def table(measurements: list[Measurement]) -> Table:
     return result
 
 
-def document(measurements: list[Measurement], settings: dict[str, Any]) -> dict[str, Any]:
+def table_of_weights(weights: list[Weight]) -> Table:
+    """Medians over the repetitions."""
+    result = Table(
+        title="resident memory of small objects",
+        title_justify="left",
+        box=SIMPLE,
+        show_edge=False,
+        pad_edge=False,
+    )
+    result.add_column("scenario", no_wrap=True)
+    for column in ("objects", "bytes each", "spread", "MB in all"):
+        result.add_column(column, justify="right", no_wrap=True)
+    for one in weights:
+        megabytes = one.bytes_each * one.objects / 1e6
+        result.add_row(
+            one.name, f"{one.objects:,}", f"{one.bytes_each:,.0f}", f"±{one.spread / 2:.1%}", f"{megabytes:,.1f}"
+        )
+    return result
+
+
+def document(measurements: list[Measurement], weights: list[Weight], settings: dict[str, Any]) -> dict[str, Any]:
     """Everything that a later run needs for a comparison."""
     return {
         "format": 1,
@@ -64,6 +85,9 @@ def document(measurements: list[Measurement], settings: dict[str, Any]) -> dict[
         "machine": machine(),
         "settings": settings,
         "measurements": [_measurement(one) for one in measurements],
+        "memory": [
+            asdict(one) | {"bytes_each": round(one.bytes_each, 1), "spread": round(one.spread, 4)} for one in weights
+        ],
     }
 
 

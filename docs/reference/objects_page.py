@@ -71,7 +71,7 @@ def _words(function: Callable[..., Any]) -> str:
         if each.kind is inspect.Parameter.KEYWORD_ONLY and "*" not in "".join(words):
             words.append("*")
         if each.name != "self":
-            words.append(str(each.replace(annotation=inspect.Parameter.empty)))
+            words.append(str(each.replace(annotation=inspect.Parameter.empty)).replace("Ellipsis", "..."))
     return ", ".join(words)
 
 

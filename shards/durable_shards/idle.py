@@ -11,8 +11,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
-from heapq import merge, nsmallest
+from heapq import merge
 from itertools import islice
+from math import inf
 from operator import attrgetter, itemgetter
 
 from durable_shards.activation import Activation
@@ -23,11 +24,13 @@ from durable_shards.spec import Options
 SWEEP_SECONDS = 1.0
 LOOK_SECONDS_MAX = 3600
 """However long an object may be idle, it is looked at as often as that, so that the wheel has few buckets."""
-LIVE_OVERHEAD_BYTES = 1_500
-"""Resident size of a live small object beyond its encoded state: activation, instance, ids, table entries."""
-ASLEEP_OVERHEAD_BYTES = 400
+LIVE_OVERHEAD_BYTES = 1_000
+"""Resident size of the smallest live object: activation, instance, id, table entries. `make bench` measures it."""
+LIVE_STATE_FACTOR = 2
+"""Encoded state, and its values as Python objects: as much again if they are texts, more if they are numbers."""
+ASLEEP_OVERHEAD_BYTES = 250
 SAMPLE = 1_000
-EVICT_SHARE = 16
+EVICT_SHARE = 64
 """Above the budget, at least one part in so many of the memory is freed at once, so that this stays rare."""
 
 Candidate = tuple[float, int, Callable[[], None]]
@@ -158,10 +161,21 @@ def _is_over(limit: float | None, seconds: float) -> bool:
 
 def _longest_idle(directory: Directory, enough_bytes: int) -> Iterator[Candidate]:
     """Objects at rest, live and hibernated ones alike, the longest idle first; at least so many as are enough."""
-    at_rest = (act for act in directory.live() if act.clean)
-    live = nsmallest(enough_bytes // LIVE_OVERHEAD_BYTES + 1, at_rest, key=attrgetter("last_used"))
+    tables = directory.tables()
+    until = _used_until([table.live for table in tables], enough_bytes // LIVE_OVERHEAD_BYTES + 1)
+    live = [act for table in tables for act in table.live.values() if act.last_used <= until and act.clean]
+    live.sort(key=attrgetter("last_used"))
     awake = ((act.last_used, _live_bytes(act), partial(act.home.evict, act, "memory")) for act in live)
-    return merge(awake, *map(_asleep, directory.tables()), key=itemgetter(0))
+    return merge(awake, *map(_asleep, tables), key=itemgetter(0))
+
+
+def _used_until(crowds: list[dict[str, Activation]], count: int) -> float:
+    """A time after which all but about the `count` longest idle were used: by a sample, since sorting takes long."""
+    total = sum(map(len, crowds))
+    step = total // SAMPLE + 1
+    sample = sorted(act.last_used for crowd in crowds for act in islice(crowd.values(), 0, None, step))
+    rank = count * len(sample) // max(total, 1) + 1
+    return sample[rank] if rank < len(sample) else inf
 
 
 def _asleep(table: ClassTable) -> Iterator[Candidate]:
@@ -177,7 +191,7 @@ def _scaled(count: int, sizes: list[int]) -> int:
 
 
 def _live_bytes(act: Activation) -> int:
-    return LIVE_OVERHEAD_BYTES + 2 * len(act.state or b"")
+    return LIVE_OVERHEAD_BYTES + LIVE_STATE_FACTOR * len(act.state or b"")
 
 
 def _asleep_bytes(kept: Hibernated) -> int:

@@ -43,7 +43,12 @@ def take(act: Activation) -> Call | None:
             if not act.suspended or may_enter(act, call):
                 del act.inner[position]
                 return call
-    return act.queue.popleft() if act.queue and not act.suspended else None
+    if act.suspended:
+        return None
+    if act.queue:
+        return act.queue.popleft()
+    act.queue = None  # an empty deque weighs more than a small object
+    return None
 
 
 def circle(act: Activation, call: Call) -> ReentrantCall | None:

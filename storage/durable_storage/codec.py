@@ -33,6 +33,8 @@ from durable_storage.shapes import Shapes, Unsupported
 from durable_storage.unknown import EXTRA, dumps_with_unknown, keep_nested, raw_fields
 from durable_storage.values import Mismatch, Shape
 
+ORJSON_BUFFER_BYTES = 4096
+"""orjson writes into a buffer of this size and leaves it behind its result, be that ever so small."""
 SCHEMA = "$schema"
 """Key of a state's text, and attribute of the instance, that holds the version of the class that wrote it, if not 1."""
 
@@ -91,8 +93,8 @@ class StateCodec:
         except (TypeError, ValueError, RecursionError) as error:
             data = self._repaired(obj, error)
         if EXTRA in obj.__dict__:
-            return dumps_with_unknown(obj, hook, self._options)
-        return data
+            data = dumps_with_unknown(obj, hook, self._options)
+        return data if len(data) > ORJSON_BUFFER_BYTES else b"".join((data, b""))  # a copy of its own size
 
     def verify(self, obj: Any, data: bytes) -> bytes:
         """Refuse a state that would not come back from `data` exactly as it is; return the text to store.

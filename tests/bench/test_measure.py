@@ -10,6 +10,7 @@ import pytest
 
 from durable_bench.cpu import cpu_seconds
 from durable_bench.measure import Latency, Measurement, Repetition
+from durable_bench.memory import Weight
 from durable_bench.report import document
 from durable_bench.scenarios import SCENARIOS
 
@@ -43,14 +44,18 @@ def test_a_rate_is_the_median_and_its_spread_the_distance_of_the_extremes() -> N
 def test_the_json_document_says_where_and_how_it_was_measured() -> None:
     """It can be written as JSON and names machine, versions and settings."""
     measurement = Measurement(SCENARIOS["hot"], "sqlite", 1, [Repetition(10, 2.0, Latency.of([0.1]), 5.0, 7.0)], 10)
+    weight = Weight("live", 100, [100_000, 90_000, 120_000])
 
-    written = json.loads(json.dumps(document([measurement], {"seconds": 2.0})))
+    written = json.loads(json.dumps(document([measurement], [weight], {"seconds": 2.0})))
 
     assert written["settings"] == {"seconds": 2.0}
     assert written["machine"]["cores"] >= 1
     assert written["measurements"][0]["calls_per_second"] == 5
     assert written["measurements"][0]["verified_calls"] == 10
     assert written["measurements"][0]["repetitions"][0]["shards_us"] == 7.0
+    assert written["memory"] == [
+        {"name": "live", "objects": 100, "grown_bytes": [100_000, 90_000, 120_000], "bytes_each": 1000, "spread": 0.3}
+    ]
 
 
 def test_processor_time_of_a_process_is_what_it_says_of_itself() -> None:

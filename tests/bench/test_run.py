@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from durable_bench.memory import MEMORY
+
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
     """`python -m durable_bench` with these arguments, to its end."""
@@ -22,14 +24,18 @@ def test_a_short_run_measures_and_verifies_each_scenario_on_each_store(tmp_path:
     """All scenarios on SQLite and PostgreSQL, with every acknowledged increment found afterwards."""
     path = tmp_path / "result.json"
 
-    done = bench("--repetitions", "1", "--seconds", "0.2", "--in-flight", "16", "--json", str(path))
+    short = ("--repetitions", "1", "--seconds", "0.2", "--in-flight", "16", "--objects", "3000")
+    done = bench(*short, "--json", str(path))
 
     assert done.returncode == 0, done.stdout + done.stderr
-    measured = {(one["scenario"], one["store"]): one for one in json.loads(path.read_text())["measurements"]}
+    written = json.loads(path.read_text())
+    measured = {(one["scenario"], one["store"]): one for one in written["measurements"]}
     assert measured.keys() == {
         (scenario, store) for scenario in ("spread", "hot", "reads", "alone") for store in ("sqlite", "postgres")
     }
     assert all(one["verified_calls"] > 0 for (scenario, _), one in measured.items() if scenario != "reads")
+    live, hibernated = ({one["name"]: one["bytes_each"] for one in written["memory"]}[name] for name in MEMORY)
+    assert live > hibernated > len("object-1000"), "an object that sleeps is little more than its bytes"
 
 
 def test_an_unknown_scenario_is_refused_with_those_that_there_are() -> None:
@@ -37,4 +43,4 @@ def test_an_unknown_scenario_is_refused_with_those_that_there_are() -> None:
     done = bench("sprad")
 
     assert done.returncode == 2
-    assert "there is no scenario 'sprad'; there are spread, hot, reads, alone" in done.stderr
+    assert "there is no scenario 'sprad'; there are spread, hot, reads, alone, live, hibernated" in done.stderr

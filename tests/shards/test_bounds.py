@@ -16,6 +16,13 @@ def overloaded(calls: list[asyncio.Future[object]]) -> int:
     return sum(1 for call in calls if call.done() and isinstance(call.exception(), Overloaded))
 
 
+async def test_an_object_at_rest_keeps_no_mailbox() -> None:
+    """A queue in which nobody waits weighs as much as a small object; it is made anew when somebody has to."""
+    async with Harness([Probe]) as h:
+        await asyncio.gather(*(h.call(Probe, "a", "increment") for _ in range(3)))
+        assert [act.queue for act in h.shard.directory.live()] == [None]
+
+
 async def test_answers_that_wait_for_the_lease_are_bounded() -> None:
     """While the store is away reads are run up to the bound, and no further."""
     async with Harness([Probe], gated_max=100) as h:

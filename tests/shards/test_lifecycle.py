@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 
 from durable_engine import DurableObject, HandlerFailed, InvalidArguments, handler
+from durable_shards.idle import ASLEEP_OVERHEAD_BYTES, LIVE_OVERHEAD_BYTES
 from tests.shards.harness import Harness
 from tests.shards.objects import Counter
 
@@ -264,7 +265,8 @@ async def test_what_a_touch_created_is_told_when_it_is_stored() -> None:
 
 async def test_the_longest_idle_go_first_whether_they_are_live_or_asleep() -> None:
     """A class that never hibernates is not spared at the cost of what was used a moment ago."""
-    async with Harness([Steady, Counter], memory_bytes_max=50_000) as h:
+    budget = 25 * (LIVE_OVERHEAD_BYTES + 100) + 20 * (ASLEEP_OVERHEAD_BYTES + 50)
+    async with Harness([Steady, Counter], memory_bytes_max=budget) as h:
         for number in range(20):
             await h.call(Steady, f"old{number}", "increment", timeout=600)
         pass_time(h, 100)
@@ -277,17 +279,17 @@ async def test_the_longest_idle_go_first_whether_they_are_live_or_asleep() -> No
         h.clock.advance(timedelta(milliseconds=1))  # type: ignore[union-attr]
         h.shard.idle.sweep()
         live = h.shard.directory.default["Steady"].live
-        assert h.shard.idle.estimate() <= 50_000
+        assert h.shard.idle.estimate() <= budget
         assert [name for name in live if name.startswith("newest")] == [f"newest{number}" for number in range(10)]
         assert len(h.shard.directory.default["Counter"].asleep) == 20, "younger than all that had to go"
         assert 0 < len(live) - 10 < 20
 
 
 async def test_more_is_freed_than_has_to_be() -> None:
-    """A sixteenth at once: a shard at its limit does not search all of its objects every second."""
+    """A 64th at once: a shard at its limit does not search all of its objects every second."""
     async with Harness([Steady], memory_bytes_max=150_000) as h:
         while h.shard.idle.estimate() <= 150_000:
             await h.call(Steady, str(h.shard.directory.counts()), "increment", timeout=600)
         h.clock.advance(timedelta(milliseconds=1))  # type: ignore[union-attr]
         h.shard.idle.sweep()
-        assert h.shard.idle.estimate() <= 150_000 * 15 / 16 + 2_000
+        assert h.shard.idle.estimate() <= 150_000 * 63 / 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -154,6 +155,18 @@ def test_encoding_what_was_decoded_gives_the_same_text(value: Any) -> None:
     subject, obj = one(Any, value)
     stored = subject.saved(obj)
     assert subject.codec.encode(subject.revived(stored)) == stored
+
+
+def test_a_small_state_takes_little_memory() -> None:
+    """What encoding needed on the way is not kept with its result: states are held for every object in memory."""
+    subject, obj = one(int, 7)
+    tracemalloc.start()
+    try:
+        states = [subject.codec.encode(obj) for _ in range(1000)]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 200 * len(states)
 
 
 def test_all_kinds_fit_into_one_class() -> None:
