@@ -29,13 +29,7 @@ LIBRARIES = ("durable-engine", "pyzmq", "msgspec", "orjson", "uvloop", "asyncpg"
 
 def table(measurements: list[Measurement]) -> Table:
     """Medians over the repetitions. `cpu`: client and shards, for each call. `floor`: what is asked of two cores."""
-    result = Table(
-        title="acknowledged calls, each commit on disk before its reply",
-        title_justify="left",
-        box=SIMPLE,
-        show_edge=False,
-        pad_edge=False,
-    )
+    result = _table("acknowledged calls, each commit on disk before its reply")
     for column in ("scenario", "store"):
         result.add_column(column, no_wrap=True)
     for column in ("callers", "calls/s", "spread", "p50 ms", "p99 ms", "cpu µs", "floor"):
@@ -57,15 +51,13 @@ def table(measurements: list[Measurement]) -> Table:
     return result
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+
+
 def table_of_weights(weights: list[Weight]) -> Table:
     """Medians over the repetitions."""
-    result = Table(
-        title="resident memory of small objects",
-        title_justify="left",
-        box=SIMPLE,
-        show_edge=False,
-        pad_edge=False,
-    )
+    result = _table("resident memory of small objects")
     result.add_column("scenario", no_wrap=True)
     for column in ("objects", "bytes each", "spread", "MB in all"):
         result.add_column(column, justify="right", no_wrap=True)
