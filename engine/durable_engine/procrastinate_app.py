@@ -1,0 +1,86 @@
+"""The procrastinate app whose tables hold the jobs: the user's, by its import path, or this one.
+
+    DURABLE_STORE=postgresql://localhost/shop procrastinate --app=durable_engine.procrastinate_app.app worker
+
+The default app keeps its jobs in the database of the store, beside the alarms.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from procrastinate import App, PsycopgConnector
+from procrastinate.connector import BaseAsyncConnector
+from psycopg.pq import Conninfo
+
+from durable_engine.procrastinate_task import install_alarms
+from durable_engine.settings import SETTINGS
+from durable_storage.errors import DurableError
+from durable_storage.urls import kind_of
+
+DEFAULT_APP: Final = "durable_engine.procrastinate_app.app"
+_ALIASES: Final = {"database": "dbname", "ssl": "sslmode"}
+"""Options of a store's URL that psycopg knows by another name."""
+
+
+def default_app(store: str) -> App:
+    """An app on the database of a store, able to fire alarms. Raises StoreUrlError, DurableError."""
+    if kind_of(store) != "postgresql":
+        raise DurableError(
+            "procrastinate keeps its jobs in PostgreSQL, so its scheduler needs a PostgreSQL store: pass "
+            "--store postgresql://user@host/database, or leave the scheduler at its default, `deadline`"
+        )
+    options = {"application_name": "durable-engine procrastinate"}
+    app = App(connector=PsycopgConnector(conninfo=conninfo_of(store), kwargs=options, min_size=1, max_size=4))
+    install_alarms(app)
+    return app
+
+
+def load_app(path: str) -> App:
+    """A user's app by its path, `module:app` or `module.app`. Raises DurableError."""
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        app: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DurableError(f"the procrastinate app {path!r} cannot be imported: {error}") from error
+    if not isinstance(app, App):
+        raise DurableError(f"the procrastinate app {path!r} is a {type(app).__name__}; name a procrastinate.App")
+    if not isinstance(app.connector, BaseAsyncConnector):
+        raise DurableError(
+            f"the procrastinate app {path!r} has a {type(app.connector).__name__}, which blocks; give it an async one: "
+            "App(connector=PsycopgConnector(conninfo=...))"
+        )
+    return app
+
+
+def conninfo_of(url: str) -> str:
+    """A store's URL as psycopg takes it: settings of the session, such as search_path, are an option there."""
+    parts = urlsplit(url)
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    query: list[tuple[str, str]] = []
+    settings: list[str] = []
+    for written, value in parse_qsl(parts.query, keep_blank_values=True):
+        name = _ALIASES.get(written, written)
+        if name in known:
+            query.append((name, value))
+        else:
+            settings.append(f"-c {name}={re.sub(r'([ \\])', r'\\\1', value)}")
+    if settings:
+        query.append(("options", " ".join(settings)))
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, made when it is first asked for: procrastinate's command line does so."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    variable = SETTINGS["store"].envvar
+    store = os.environ.get(variable)
+    if not store:
+        raise DurableError(f"set {variable} to the URL of the store, as durable-engine itself reads it")
+    globals()["app"] = app = default_app(store)
+    return app
