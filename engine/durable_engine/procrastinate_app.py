@@ -11,7 +11,7 @@ import importlib
 import os
 import re
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from procrastinate import App, PsycopgConnector
 from procrastinate.connector import BaseAsyncConnector
@@ -25,6 +25,8 @@ from durable_storage.urls import kind_of
 DEFAULT_APP: Final = "durable_engine.procrastinate_app.app"
 _ALIASES: Final = {"database": "dbname", "ssl": "sslmode"}
 """Options of a store's URL that psycopg knows by another name."""
+_SPECIAL: Final = re.compile(r"([ \\])")
+_ESCAPED: Final = r"\\\1"
 
 
 def default_app(store: str) -> App:
@@ -68,10 +70,11 @@ def conninfo_of(url: str) -> str:
         if name in known:
             query.append((name, value))
         else:
-            settings.append(f"-c {name}={re.sub(r'([ \\])', r'\\\1', value)}")
+            settings.append(f"-c {name}={_SPECIAL.sub(_ESCAPED, value)}")
     if settings:
         query.append(("options", " ".join(settings)))
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    # PostgreSQL's library takes a plus sign for what it is.
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
 def __getattr__(name: str) -> Any:

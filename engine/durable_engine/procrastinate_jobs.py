@@ -33,16 +33,17 @@ LOCK_CHARS_MAX: Final = 1_000
 """Longer names of alarms are cut and hashed: an entry of PostgreSQL's index has 2,704 bytes at most."""
 
 # A condition that counts what is gone makes PostgreSQL finish the deletion first: procrastinate's index would
-# refuse the new job beside the old one.
+# refuse the new job beside the old one. The text in the middle is procrastinate's own.
 _REPLACE: Final = f"""
 WITH gone AS (
     DELETE FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = ANY(%(locks)s::text[]) RETURNING id
 )
 {sql.queries["defer_jobs"].rstrip().removesuffix(";")}
 WHERE (SELECT count(*) FROM gone) >= 0
-"""
+"""  # noqa: S608
 
-# Two halves, each with an index of its own. Those that a worker has are few.
+# Jobs that wait are found by procrastinate's index of queueing locks. Those in workers' hands are few, and no index has
+# their locks, so all of the queue are taken.
 _LOOK: Final = """
 SELECT id, queueing_lock, args, false AS is_running, false AS is_stalled FROM procrastinate_jobs
 WHERE status = 'todo' AND queueing_lock = ANY(%(locks)s::text[])

@@ -1,4 +1,5 @@
-"""The scheduler `procrastinate`: each alarm's trigger is a job in procrastinate's tables, run by procrastinate's workers.
+"""The scheduler `procrastinate`: a job in procrastinate's tables triggers each alarm, and a worker of procrastinate's
+runs it.
 
 The rows of `durable_alarms` stay the truth. They commit with the state; the job is written after that, so a crash in
 between leaves an alarm without a job, and a job may be there that no alarm needs any more. The second kind fires
@@ -17,10 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from procrastinate import App
 from procrastinate.exceptions import AppNotOpen, ConnectorException

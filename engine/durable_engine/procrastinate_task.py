@@ -8,9 +8,9 @@
 
 The address belongs to the worker, not to the job: a job may wait for months, and the server move meanwhile.
 
-A job says which arming of the alarm it fires, by its time. One that comes too late (the alarm was armed anew, cancelled,
-or fired by another job) is answered with False and is done. A failure is first noted in the alarm's row, then raised,
-so that procrastinate tries the job again as its strategy says; with the last attempt the alarm is parked.
+A job says which arming of the alarm it fires, by its time. One that comes too late (the alarm was armed anew,
+cancelled, or fired by another job) is answered with False and is done. A failure is first noted in the alarm's row,
+then raised, so that procrastinate tries the job again as its strategy says; with the last attempt the alarm is parked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from durable_engine.frontend import Frontend
 from durable_engine.procrastinate_jobs import TASK, alarm_of
 from durable_engine.settings import DEFAULT_ADDRESS, SETTINGS
 from durable_shards.errors import EngineClosed, NotOwner, ObjectParked, Overloaded, UnknownClass
-from durable_shards.schedulers import problem_of
+from durable_shards.shard_events import problem_of
 from durable_storage.errors import DurableError, PersistenceFailed, Unavailable
 from durable_storage.store import DueAlarm
 
@@ -115,7 +115,7 @@ class AlarmTask:
         """Make it a task of an app."""
 
         @app.task(name=TASK, retry=self._retry, pass_context=True)
-        async def fire(context: JobContext, *, timeout: float, **arguments: Any) -> bool:
+        async def fire(context: JobContext, /, *, timeout: float, **arguments: Any) -> bool:
             return await self.run(context.job, alarm_of(arguments), timeout)
 
     async def run(self, job: Job, alarm: DueAlarm, timeout_seconds: float) -> bool:

@@ -23,9 +23,9 @@ class AlarmDriver:
         self._classes = classes
         self._receive = receive
 
-    def start(self) -> None:
-        """Let the scheduler begin."""
-        self.scheduler.start(self._fire, self._failed)
+    async def start(self) -> None:
+        """Let the scheduler begin. Raises what keeps it from that."""
+        await self.scheduler.start(self._fire, self._failed)
 
     def committed(self, act: Activation, before: Mapping[str, AlarmRow]) -> None:
         """An object's durable alarms are other ones than before. Rows that stayed are the same rows."""

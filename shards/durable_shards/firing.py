@@ -119,11 +119,14 @@ class Firings:
         assert call.peer is not None
         self._gate.answer(act, call, call.peer.encode(call, act.version, fired))
 
-    def failed(self, act: Activation, name: str, at: datetime, problem: str, verdict: Verdict) -> None:
-        """Note that the alarm armed for `at` failed: as a change of its own, since the firing itself was undone."""
+    def failed(self, act: Activation, name: str, at: datetime, problem: str, verdict: Verdict) -> bool:
+        """Note that the alarm armed for `at` failed: as a change of its own, since the firing itself was undone.
+
+        False when it is not armed for `at` any more.
+        """
         row = act.alarms_now.get(name)
         if row is None or row.at != at or row.is_parked:
-            return
+            return False
         self.failures += 1
         attempts = row.attempts + 1
         problem = _storable(problem)
@@ -140,6 +143,7 @@ class Firings:
             log.warning("alarm %s of %s failed and is tried again at %s: %s", name, act.address, again, problem)
             row = row._replace(at=again, tick=row.tick or row.at)
         act.arm(name, row)
+        return True
 
     def retry(self, act: Activation, name: str | None) -> int:
         """Arm again, from now, what was parked or waits for another attempt (None: all); how many. Raises."""

@@ -62,8 +62,11 @@ Failed = Callable[[DueAlarm, str, Firing], None]
 class Scheduler(Protocol):
     """Decides when an alarm's object is told. All methods are called on the shard's loop."""
 
-    def start(self, fire: Fire, failed: Failed) -> None:
-        """Begin. `fire(alarm, peer)` tells the object; `failed(alarm, problem, peer)` puts a failure into its row."""
+    async def start(self, fire: Fire, failed: Failed) -> None:
+        """Begin. `fire(alarm, peer)` tells the object; `failed(alarm, problem, peer)` puts a failure into its row.
+
+        Raises what makes it impossible; the shard does not start then.
+        """
 
     def armed(self, address: Address, rows: Sequence[AlarmRow]) -> None:
         """A commit armed these alarms of an object, or armed them anew."""
@@ -135,7 +138,7 @@ class DeadlineScheduler:
         self._fired = 0
         self._late_seconds_max = 0.0
 
-    def start(self, fire: Fire, failed: Failed) -> None:
+    async def start(self, fire: Fire, failed: Failed) -> None:
         """See `Scheduler`."""
         self._fire, self._failed = fire, failed
         self._sweep()

@@ -161,7 +161,7 @@ class Shard:
         self._purge = Purge(self.store)
         self.idle.start(self.directory, loop)
         shard_events.shard_started(self, self.clock.monotonic() - asked_at)
-        self.alarms.start()
+        await self.alarms.start()
 
     # The way of a call.
 

@@ -54,8 +54,7 @@ def _fire(parts: Parts, act: Activation, call: Call, arguments: Any) -> None:
 
 
 def _failed(parts: Parts, act: Activation, call: Call, arguments: Any) -> None:
-    parts.firings.failed(act, *arguments)
-    reply(parts, act, call, None, changed=True)
+    reply(parts, act, call, parts.firings.failed(act, *arguments), changed=True)
 
 
 def _retry(parts: Parts, act: Activation, call: Call, arguments: Any) -> None:
