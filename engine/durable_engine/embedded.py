@@ -12,10 +12,12 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from durable_engine.pending import Pending, Target, check_key, encode_call, target_of, timed_out
 from durable_engine.placement import node_name
+from durable_engine.scheduling import check_scheduler, make_scheduler
 from durable_engine.sweeper import NEVER, Sweeper
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
 from durable_shards import wire
@@ -83,6 +85,7 @@ class Embedded:
     """Made by `Embedded.start`; belongs to the running event loop."""
 
     def __init__(self, settings: EmbeddedSettings, loop: asyncio.AbstractEventLoop) -> None:
+        check_scheduler(settings.alarms, settings.store, is_embedded=True)
         self.loop = loop
         self.registry = Registry.load(settings.objects)
         self.closed = False
@@ -95,6 +98,7 @@ class Embedded:
             ShardSettings(strict_readonly=settings.strict_readonly, alarms=settings.alarms),
             caller=self,
             on_stop=self._on_stop,
+            make_scheduler=partial(make_scheduler, settings.store, self),
         )
         self._pending: dict[int, Pending] = {}
         self._peer = ProgramPeer(self._pending)

@@ -16,8 +16,8 @@ from durable_engine.backend import Backend
 from durable_engine.calling import Timeout
 from durable_engine.frontend import CONNECT_SECONDS, Frontend
 from durable_engine.private import PrivateSupervisor, start_private
-from durable_engine.timeouts import in_seconds, plain_seconds
-from durable_shards.alarm_settings import AlarmSettings
+from durable_engine.scheduling import alarm_settings
+from durable_engine.timeouts import in_seconds
 from durable_shards.errors import EngineClosed
 from durable_shards.object import DurableObject
 from durable_shards.registry import Registry
@@ -58,6 +58,8 @@ class Engine(Administration):
     replaces the classes' own. `takeover=True` fences off another engine that holds the store. An alarm that fails is
     tried again after `alarm_backoff`, then after twice that time and so on, and parked after `alarm_attempts` of them;
     `alarm_poll` is the time between looks into the store for alarms that have come near (timedelta, or seconds).
+    `scheduler="procrastinate"` hands alarms out as jobs of that queue, as `procrastinate_app`, `procrastinate_queue`,
+    `procrastinate_concurrency` and `claim_ttl` say (docs/guide/schedulers.md); it then counts attempts.
     Further `settings` are those of the processes (`durable_engine.supervisor_config`).
     """
 
@@ -76,6 +78,11 @@ class Engine(Administration):
         alarm_poll: timedelta | float = 30.0,
         alarm_attempts: int = 10,
         alarm_backoff: timedelta | float = 1.0,
+        scheduler: str = "deadline",
+        procrastinate_app: str | None = None,
+        procrastinate_queue: str = "durable_alarms",
+        procrastinate_concurrency: int = 8,
+        claim_ttl: timedelta | float = 60.0,
         **settings: Any,
     ) -> None:
         if isinstance(objects, (str, type)):
@@ -95,8 +102,15 @@ class Engine(Administration):
             "migrate": migrate,
             "takeover": takeover,
             "strict_readonly": strict_readonly,
-            "alarms": AlarmSettings(
-                poll=plain_seconds(alarm_poll), attempts=alarm_attempts, backoff=plain_seconds(alarm_backoff)
+            "alarms": alarm_settings(
+                alarm_poll=alarm_poll,
+                alarm_attempts=alarm_attempts,
+                alarm_backoff=alarm_backoff,
+                scheduler=scheduler,
+                procrastinate_app=procrastinate_app,
+                procrastinate_queue=procrastinate_queue,
+                procrastinate_concurrency=procrastinate_concurrency,
+                claim_ttl=claim_ttl,
             ),
         }
         self._supervisor: PrivateSupervisor | None = None

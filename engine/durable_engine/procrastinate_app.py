@@ -20,7 +20,6 @@ from psycopg.pq import Conninfo
 from durable_engine.procrastinate_task import install_alarms
 from durable_engine.settings import SETTINGS
 from durable_storage.errors import DurableError
-from durable_storage.urls import kind_of
 
 DEFAULT_APP: Final = "durable_engine.procrastinate_app.app"
 _ALIASES: Final = {"database": "dbname", "ssl": "sslmode"}
@@ -30,12 +29,7 @@ _ESCAPED: Final = r"\\\1"
 
 
 def default_app(store: str) -> App:
-    """An app on the database of a store, able to fire alarms. Raises StoreUrlError, DurableError."""
-    if kind_of(store) != "postgresql":
-        raise DurableError(
-            "procrastinate keeps its jobs in PostgreSQL, so its scheduler needs a PostgreSQL store: pass "
-            "--store postgresql://user@host/database, or leave the scheduler at its default, `deadline`"
-        )
+    """An app on the database of a PostgreSQL store, able to fire alarms."""
     options = {"application_name": "durable-engine procrastinate"}
     app = App(connector=PsycopgConnector(conninfo=conninfo_of(store), kwargs=options, min_size=1, max_size=4))
     install_alarms(app)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -54,32 +53,18 @@ WORKER_PAUSE_SECONDS: Final = 1.0
 _log = logging.getLogger("durable_engine.procrastinate")
 
 
-@dataclass(frozen=True, slots=True)
-class ProcrastinateSettings:
-    """How alarms become jobs."""
-
-    store: str
-    """URL of the store, whose database the default app uses."""
-    app: str | None = None
-    """Import path of the user's app, `module:app`."""
-    queue: str = "durable_alarms"
-    claim_seconds: float = 60.0
-    concurrency: int = 8
-    """Alarms that the shard's own worker fires at a time; 0: only workers that the user runs."""
-
-
 class ProcrastinateScheduler:
     """Implements `durable_shards.schedulers.Scheduler`."""
 
-    def __init__(self, shard: Shard, settings: ProcrastinateSettings, caller: Caller) -> None:
+    def __init__(self, shard: Shard, store: str, caller: Caller) -> None:
         self._shard = shard
-        self._settings = settings
-        self._app = load_app(settings.app) if settings.app else default_app(settings.store)
+        self._settings = settings = shard.settings.alarms.jobs
+        self._app = load_app(settings.app) if settings.app else default_app(store)
         self._jobs = AlarmJobs(
             self._app.connector,
             settings.queue,
-            claim_seconds=settings.claim_seconds,
-            timeout_seconds=settings.claim_seconds * TIMEOUT_SHARE,
+            claim_seconds=settings.claim_ttl,
+            timeout_seconds=settings.claim_ttl * TIMEOUT_SHARE,
         )
         self._outbox = Outbox(self._jobs.replace)
         installed = self._app.tasks.get(TASK)
@@ -138,12 +123,12 @@ class ProcrastinateScheduler:
                 await self.sweep()
             except Exception as error:
                 _log.warning("the jobs of alarms could not be looked at: %s", error.__cause__ or error)
-            await asyncio.sleep(self._shard.settings.alarm_poll_seconds)
+            await asyncio.sleep(self._shard.settings.alarms.poll)
 
     async def sweep(self) -> None:
         """See to it that every alarm that is due within two `alarm_poll` has a job that will fire it."""
         shard = self._shard
-        before = shard.clock.now() + timedelta(seconds=2 * shard.settings.alarm_poll_seconds)
+        before = shard.clock.now() + timedelta(seconds=2 * shard.settings.alarms.poll)
         self._touched = touched = set[str]()
         try:
             due = await shard.store.due_alarms(shard.registry.served(), before, SWEEP_ROWS)

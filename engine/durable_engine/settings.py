@@ -170,6 +170,21 @@ _ALL: Final = (
         click.Choice(["deadline", "procrastinate"]),
         default="deadline",
     ),
+    Setting("procrastinate_app", "Your procrastinate app, whose tables hold the jobs of alarms.", metavar="MODULE:APP"),
+    Setting("procrastinate_queue", "Queue of the jobs of alarms.", default="durable_alarms", metavar="NAME"),
+    Setting(
+        "procrastinate_concurrency",
+        "Alarms that each shard's own worker fires at a time; 0 leaves them to workers that you run.",
+        click.IntRange(0, 1000),
+        default=8,
+    ),
+    Setting(
+        "claim_ttl",
+        "How long a worker of procrastinate may take for an alarm before another one is given it.",
+        Duration(zero=False),
+        default="1m",
+        metavar="DURATION",
+    ),
     Setting(
         "log_level",
         "The least serious messages that are logged.",

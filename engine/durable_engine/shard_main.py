@@ -2,7 +2,7 @@
 objects.
 
 Shards know nothing of the engine above them, so the way to other shards, which is a client like any other, is
-given to them here.
+given to them here, and so is the scheduler of their alarms.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ from functools import partial
 from typing import Any
 
 from durable_engine.frontend import Frontend
+from durable_engine.scheduling import make_scheduler
 from durable_shards import process
 from durable_shards.control import Inheritance, ShardConfig
+from durable_shards.schedulers import Scheduler
+from durable_shards.shard import Shard
 
 
 def run_shard(inheritance: Inheritance) -> int:
     """Be a shard; the exit code."""
-    return process.main(inheritance, ObjectCaller)
+    return process.main(inheritance, ObjectCaller, _make_scheduler)
+
+
+def _make_scheduler(config: ShardConfig, caller: process.ObjectCaller, shard: Shard) -> Scheduler:
+    return make_scheduler(config.store, caller, shard)
 
 
 class ObjectCaller:

@@ -18,6 +18,7 @@ import msgspec
 import uvloop
 
 from durable_engine.forkserver import ForkServer, ObjectsFailedToLoad
+from durable_engine.scheduling import check_scheduler
 from durable_engine.supervisor import Supervisor, load_of
 from durable_engine.supervisor_config import SupervisorConfig
 from durable_shards.board import Boards
@@ -70,6 +71,7 @@ def run_supervisor(
 
 
 def _run(config: SupervisorConfig, on_ready: OnReady, parent_fd: int | None) -> bool:
+    check_scheduler(config.alarms, config.store)
     load = load_of(config)
     name_process("durable-engine")
     boards = Boards(config.shards)

@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 import uvloop
@@ -47,6 +48,7 @@ from durable_shards.errors import error_to_wire
 from durable_shards.lifeline import name_process
 from durable_shards.logs import configure_logging
 from durable_shards.outbound import Caller
+from durable_shards.schedulers import Scheduler
 from durable_shards.server import ShardServer
 from durable_shards.shard import Shard
 from durable_shards.shard_settings import ShardSettings
@@ -79,9 +81,11 @@ class ObjectCaller(Caller, Protocol):
 
 
 MakeCaller = Callable[[ShardConfig, asyncio.AbstractEventLoop], ObjectCaller]
+MakeScheduler = Callable[[ShardConfig, ObjectCaller, Shard], Scheduler]
+"""Given from above too: some schedulers need packages that the shard knows nothing of."""
 
 
-def main(inheritance: Inheritance, make_caller: MakeCaller) -> int:
+def main(inheritance: Inheritance, make_caller: MakeCaller, make_scheduler: MakeScheduler) -> int:
     """Be a shard until drained, fenced or left alone; the exit code."""
     configure_logging(f"shard-{inheritance.config.shard}", inheritance.config.log_level)
     name_process(f"durable-shard-{inheritance.config.shard}")
@@ -91,14 +95,20 @@ def main(inheritance: Inheritance, make_caller: MakeCaller) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    process = ShardProcess(inheritance, make_caller, loop)
+    process = ShardProcess(inheritance, make_caller, make_scheduler, loop)
     return loop.run_until_complete(process.run())
 
 
 class ShardProcess:
     """One shard with everything that surrounds it."""
 
-    def __init__(self, inheritance: Inheritance, make_caller: MakeCaller, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        inheritance: Inheritance,
+        make_caller: MakeCaller,
+        make_scheduler: MakeScheduler,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._config = config = inheritance.config
         self._loop = loop
         self._board = ShardBoard(inheritance.page)
@@ -112,6 +122,7 @@ class ShardProcess:
             board=self._board,
             caller=self._caller,
             on_stop=self._on_lost,
+            make_scheduler=partial(make_scheduler, config, self._caller),
         )
         self._server: ShardServer | None = None
         self._ended: asyncio.Future[int] = loop.create_future()

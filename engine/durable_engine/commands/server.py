@@ -19,9 +19,21 @@ if TYPE_CHECKING:
     from durable_storage.errors import DurableError
 
 
-def alarm_settings(command: Any) -> Any:
+ALARM_SETTINGS = (
+    "alarm_poll",
+    "alarm_attempts",
+    "alarm_backoff",
+    "scheduler",
+    "procrastinate_app",
+    "procrastinate_queue",
+    "procrastinate_concurrency",
+    "claim_ttl",
+)
+
+
+def with_alarm_settings(command: Any) -> Any:
     """Give a command what says how alarms are fired."""
-    for name in ("alarm_backoff", "alarm_attempts", "alarm_poll"):
+    for name in reversed(ALARM_SETTINGS):
         command = setting(name)(command)
     return command
 
@@ -36,7 +48,7 @@ def alarm_settings(command: Any) -> Any:
 @setting("drain_timeout")
 @setting("stall_timeout")
 @setting("memory_mb")
-@alarm_settings
+@with_alarm_settings
 @setting("log_level")
 def run(
     *,
@@ -49,22 +61,17 @@ def run(
     drain_timeout: timedelta,
     stall_timeout: timedelta,
     memory_mb: int | None,
-    alarm_poll: timedelta,
-    alarm_attempts: int,
-    alarm_backoff: timedelta,
     log_level: str,
+    **alarms: Any,
 ) -> None:
     """Serve the classes of modules (shop.objects) and files (shop/objects.py) until SIGTERM.
 
     SIGTERM and Ctrl-C finish what was accepted, for as long as --drain-timeout allows, then stop.
     """
+    from durable_engine.scheduling import alarm_settings
     from durable_engine.supervisor_config import SupervisorConfig
-    from durable_shards.alarm_settings import AlarmSettings
 
     try:
-        alarms = AlarmSettings(
-            poll=alarm_poll.total_seconds(), attempts=alarm_attempts, backoff=alarm_backoff.total_seconds()
-        )
         config = SupervisorConfig(
             objects=objects,
             store=store,
@@ -75,7 +82,7 @@ def run(
             drain_timeout=drain_timeout.total_seconds(),
             stall_timeout=stall_timeout.total_seconds(),
             memory_bytes=memory_mb * 1024 * 1024 if memory_mb else None,
-            alarms=alarms,
+            alarms=alarm_settings(**alarms),
             log_level=log_level.upper(),
             path=(str(Path.cwd()),),
         )
