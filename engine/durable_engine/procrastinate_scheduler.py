@@ -82,7 +82,7 @@ class ProcrastinateScheduler:
         """
         try:
             await self._open()
-            await self._jobs.check(self._settings.app or DEFAULT_APP)
+            await self._jobs.check((self._settings.app or DEFAULT_APP).replace(":", "."))
         except (ConnectorException, PsycopgError) as error:
             raise StoreUnavailable(f"the database of the procrastinate app: {error.__cause__ or error}") from error
         self._work = [asyncio.create_task(self._outbox.run()), asyncio.create_task(self._sweep_for_ever())]

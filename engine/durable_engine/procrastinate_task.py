@@ -151,11 +151,14 @@ class AlarmTask:
         return self._caller.call(object_type, object_id, handler, args, None, prefix=prefix, timeout=seconds)
 
 
-def install_alarms(app: App, *, connect: str | None = None, retry: BaseRetryStrategy = RETRY) -> None:
+def install_alarms(app: App, *, connect: str | None = None, retry: BaseRetryStrategy = RETRY) -> ServerCaller:
     """Make the workers of `app` fire alarms.
 
     `connect` is the address of the server (default: `DURABLE_CONNECT`, then tcp://127.0.0.1:7400). `retry` says when a
-    failed firing is tried again; with its last attempt the alarm is parked.
+    failed firing is tried again; with its last attempt the alarm is parked. A program that goes on after its worker
+    ended awaits `close()` of what is returned.
     """
     url = connect or os.environ.get(SETTINGS["connect"].envvar) or DEFAULT_ADDRESS
-    AlarmTask(ServerCaller(url), retry).install(app)
+    caller = ServerCaller(url)
+    AlarmTask(caller, retry).install(app)
+    return caller

@@ -1,7 +1,8 @@
 """What a user of procrastinate has: objects with alarms, and an app whose workers fire them.
 
-`DURABLE_TEST_JOBS` is the database; a worker of this app stops at the gates that `DURABLE_TEST_GATES` names, each a
-file that lets it pass: `before` a job is run, and `after` it was run but before that is written down.
+`DURABLE_TEST_JOBS` is the database. `DURABLE_TEST_GATES` is a directory of gates, at which a test may hold things up:
+the alarm `held` in the middle of its turn, and workers, as far as `DURABLE_TEST_STOPS` names them, `before` they run a
+job, and `after` they ran it but before that is written down.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,15 @@ class Bell(DurableObject):
     rings: int = 0
     attempts: list[int] = field(default_factory=list)
     payloads: list[Any] = field(default_factory=list)
+    rung_at: datetime | None = None
 
     @handler
     def get(self) -> dict[str, Any]:
         return {"rings": self.rings, "attempts": self.attempts, "payloads": self.payloads}
+
+    @handler
+    def last(self) -> datetime | None:
+        return self.rung_at
 
     @handler
     def arm(self, name: str, seconds: float) -> None:
@@ -39,6 +45,7 @@ class Bell(DurableObject):
     def ring(self, payload: Any) -> None:
         self.rings += 1
         self.payloads.append(payload)
+        self.rung_at = self.now()
 
     @alarm
     def again(self) -> None:
@@ -65,11 +72,8 @@ class Bell(DurableObject):
 
 
 async def passed(name: str) -> None:
-    """Say that a gate was reached; wait until it is open."""
-    gate = Path(os.environ["DURABLE_TEST_GATES"]) / name
-    gate.with_suffix(".reached").touch()
-    while not gate.exists():
-        await asyncio.sleep(0.01)
+    """Wait at a gate, a pipe: until a test that has opened it closes it."""
+    await asyncio.to_thread((Path(os.environ["DURABLE_TEST_GATES"]) / name).read_bytes)
 
 
 async def gates(call_next: Callable[[], Awaitable[Any]], _context: object, _worker: object) -> Any:
