@@ -17,6 +17,7 @@ worker of its own, for this queue and this task alone, unless `procrastinate_con
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -186,6 +187,9 @@ class ProcrastinateScheduler:
         """See `Scheduler`. The users' own workers go on, and find the next owner of the partitions."""
         if self._worker is not None:
             self._worker.cancel()
+        if self._shard.stopped is not None:
+            for task in self._work:  # the alarms are another shard's by now, and what waits here may be old
+                task.cancel()
 
     async def close(self) -> None:
         """See `Scheduler`. What could not be written in time is left to the next owner's sweep."""
@@ -193,9 +197,16 @@ class ProcrastinateScheduler:
         if self._worker is not None:
             await asyncio.wait((self._worker,), timeout=STOP_SECONDS + FLUSH_SECONDS)
         if self._work:
-            await asyncio.wait((asyncio.create_task(self._outbox.emptied()),), timeout=FLUSH_SECONDS)
+            await self._flush()
             for task in self._work:
                 task.cancel()
             await asyncio.wait(self._work)
         if self._opened:
             await self._app.close_async()
+
+    async def _flush(self) -> None:
+        if self._shard.stopped is not None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._outbox.emptied()

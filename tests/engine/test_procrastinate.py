@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from procrastinate import RetryStrategy
 from procrastinate.jobs import Job
 
 from durable_engine import Engine
-from durable_engine.procrastinate_jobs import TASK, lock_of
+from durable_engine.embedded import Embedded
+from durable_engine.errors import DurableError
+from durable_engine.procrastinate_jobs import TASK, AlarmJobs, FoundJob, lock_of
+from durable_engine.procrastinate_scheduler import ProcrastinateScheduler
 from durable_engine.procrastinate_task import ATTEMPTS, RETRY, install_alarms
 from durable_storage.address import Address
 from durable_storage.migrate import up
@@ -22,6 +26,9 @@ from tests.support.jobs import execute, jobs_in, new_app, opened_app, until
 
 TOMORROW = timedelta(days=1)
 SOON = timedelta(milliseconds=50)
+STOP_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%defer_jobs%' AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture
@@ -259,3 +266,56 @@ async def test_the_default_app_keeps_its_jobs_in_the_stores_database(url: str) -
     async with opened(url, procrastinate_app=None) as engine:
         await engine.at(Bell, "a").arm("ring", 0)
         await rung(engine)
+
+
+async def test_an_alarm_armed_during_a_sweep_keeps_its_job(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the sweep read before the commit does not undo what the commit asked for."""
+    async with opened(url, alarm_poll=3600.0) as engine:
+        alarms = engine.alarms(Bell, "a")
+        await alarms.schedule("ring", after=timedelta(minutes=1))
+        await job_of(url)
+        at = datetime.now(UTC) + timedelta(minutes=2)
+
+        async def look(self: AlarmJobs, locks: Sequence[str]) -> list[FoundJob]:
+            assert len(locks) == 1
+            await alarms.schedule("ring", at=at)
+            await job_of(url, scheduled_at=at)
+            return []  # as if the job that the sweep looks for were missing
+
+        monkeypatch.setattr(AlarmJobs, "look", look)
+        scheduler = _scheduler_of(engine)
+        await scheduler.sweep()
+
+        assert scheduler.statistics().armed == 0
+        assert [job["scheduled_at"] for job in await jobs_in(url)] == [at]
+
+
+async def test_a_fenced_shard_writes_no_more_jobs(url: str) -> None:
+    """Its alarms are another shard's, which may have armed them anew."""
+    async with opened(url) as engine:
+        scheduler = _scheduler_of(engine)
+        async with AsyncExitStack() as later:
+            connection = await asyncpg.connect(url)
+            later.push_async_callback(connection.close)
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
+                await engine.alarms(Bell, "a").schedule("ring", after=TOMORROW)
+                async with Engine(url, objects=[Bell], takeover=True):
+                    await until(lambda: _is_fenced(engine))
+                    await execute(url, STOP_OTHERS)
+    assert scheduler.statistics().armed == 1
+    assert await jobs_in(url) == []
+
+
+async def _is_fenced(engine: Engine) -> bool:
+    with pytest.raises(DurableError):
+        await engine.at(Bell, "b").arm("ring", 86_400)
+    return True
+
+
+def _scheduler_of(engine: Engine) -> ProcrastinateScheduler:
+    assert isinstance(engine._backend, Embedded)
+    assert engine._backend._shard.alarms is not None
+    scheduler = engine._backend._shard.alarms.scheduler
+    assert isinstance(scheduler, ProcrastinateScheduler)
+    return scheduler

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
 from durable_shards.clock import Clock, ManualClock
 from durable_shards.peers import FuturePeer, detached
 from durable_shards.registry import Registry
-from durable_shards.schedulers import DeadlineScheduler
+from durable_shards.schedulers import DeadlineScheduler, Scheduler
 from durable_shards.shard import Shard
 from durable_shards.shard_settings import ShardSettings
 from durable_shards.wire import Call, Peer
@@ -54,6 +54,7 @@ class Harness:
         world: MemoryWorld | None = None,
         clock: Clock | None = None,
         store: MemoryStore | None = None,
+        make_scheduler: Callable[[Shard], Scheduler] | None = None,
         **settings: Any,
     ) -> None:
         self.clock = clock or ManualClock()
@@ -67,6 +68,7 @@ class Harness:
             clock=self.clock,
             caller=self,
             on_stop=self.stops.append,
+            make_scheduler=make_scheduler,
         )
         self._ids = itertools.count(1)
 

@@ -165,7 +165,7 @@ async def test_a_sweep_that_fails_is_repeated(caplog: pytest.LogCaptureFixture) 
 
     store = Away()
     scheduler = schedulers.DeadlineScheduler(store, lambda: Served((), ()), clock, poll_seconds=30)  # type: ignore[arg-type]
-    scheduler.start(lambda alarm, peer: None, lambda alarm, problem, peer: None)
+    await scheduler.start(lambda alarm, peer: None, lambda alarm, problem, peer: None)
     await settle()
     assert "trying again" in caplog.text
     clock.advance(timedelta(seconds=1))
