@@ -20,7 +20,7 @@ from durable_engine.settings import SETTINGS, Setting, default_text
 
 HERE = Path(__file__).parent
 _BY_KEY = {declared.key: declared for declared in SETTINGS.values()}
-_METAVARS = {"integer range": "N", "choice": "LEVEL"}
+_METAVARS = {"integer range": "N", "choice": "WORD"}
 _VERBATIM = "\b\n"
 
 CLI_HEAD = """\

@@ -1,8 +1,9 @@
 """The procrastinate app whose tables hold the jobs: the user's, by its import path, or this one.
 
-    DURABLE_STORE=postgresql://localhost/shop procrastinate --app=durable_engine.procrastinate_app.app worker
+    procrastinate --app=durable_engine.procrastinate_app.app worker --queues durable_alarms
 
-The default app keeps its jobs in the database of the store, beside the alarms.
+The default app keeps its jobs in the database of the store, beside the alarms. Outside of the engine it finds the store
+and the server where the engine's commands do: `DURABLE_STORE` and `DURABLE_CONNECT`, or `durable.toml` here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -18,21 +20,20 @@ from procrastinate.connector import BaseAsyncConnector
 from psycopg.pq import Conninfo
 
 from durable_engine.procrastinate_task import install_alarms
-from durable_engine.settings import SETTINGS
+from durable_engine.settings import CONFIG_FILE, SETTINGS, read_config
 from durable_storage.errors import DurableError
 
-DEFAULT_APP: Final = "durable_engine.procrastinate_app.app"
 _ALIASES: Final = {"database": "dbname", "ssl": "sslmode"}
 """Options of a store's URL that psycopg knows by another name."""
 _SPECIAL: Final = re.compile(r"([ \\])")
 _ESCAPED: Final = r"\\\1"
 
 
-def default_app(store: str) -> App:
-    """An app on the database of a PostgreSQL store, able to fire alarms."""
+def default_app(store: str, connect: str | None = None) -> App:
+    """An app on the database of a PostgreSQL store, able to fire alarms through the server at `connect`."""
     options = {"application_name": "durable-engine procrastinate"}
     app = App(connector=PsycopgConnector(conninfo=conninfo_of(store), kwargs=options, min_size=1, max_size=4))
-    install_alarms(app)
+    install_alarms(app, connect=connect)
     return app
 
 
@@ -75,9 +76,11 @@ def __getattr__(name: str) -> Any:
     """`app`, made when it is first asked for: procrastinate's command line does so."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    config = read_config(Path(CONFIG_FILE)) if Path(CONFIG_FILE).is_file() else {}
     variable = SETTINGS["store"].envvar
-    store = os.environ.get(variable)
+    store = os.environ.get(variable) or config.get("store")
     if not store:
-        raise DurableError(f"set {variable} to the URL of the store, as durable-engine itself reads it")
-    globals()["app"] = app = default_app(store)
+        raise DurableError(f"set {variable} to the URL of the store, or write it into {CONFIG_FILE}")
+    connect = os.environ.get(SETTINGS["connect"].envvar) or config.get("connect") or config.get("bind")
+    globals()["app"] = app = default_app(store, connect)
     return app

@@ -23,6 +23,7 @@ from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.types import JobToDefer
 
+from durable_engine.scheduling import SCHEMA_COMMAND
 from durable_storage.address import Address
 from durable_storage.errors import SchemaMismatch
 from durable_storage.store import DueAlarm
@@ -109,7 +110,7 @@ class AlarmJobs:
         if not await self._manager.check_connection_async():
             raise SchemaMismatch(
                 "procrastinate's tables are not in the database of its app: make them with "
-                f"`procrastinate --app={app} schema --apply`"
+                f"`{SCHEMA_COMMAND.format(app=app)}`"
             )
 
     async def replace(self, changes: Mapping[str, DueAlarm | None]) -> None:

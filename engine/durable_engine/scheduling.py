@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from durable_shards.shard import Shard
 
 PROCRASTINATE: Final = "procrastinate"
+DEFAULT_APP: Final = "durable_engine.procrastinate_app.app"
+"""The procrastinate app of those who name none, as procrastinate's own command line takes it."""
+SCHEMA_COMMAND: Final = "procrastinate --app={app} schema --apply"
 
 
 def alarm_settings(

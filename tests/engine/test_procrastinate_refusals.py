@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -128,16 +129,17 @@ def test_a_value_out_of_range_is_named(name: str, value: object) -> None:
         Engine("postgresql://127.0.0.1:1/none", objects=[Bell], **options)
 
 
-def test_the_default_app_asks_for_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """procrastinate's own command line finds it by DURABLE_STORE, and hears when that is not set."""
+def test_the_default_app_asks_for_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """procrastinate's own command line finds it by DURABLE_STORE or durable.toml, and hears when there is neither."""
     module = importlib.import_module("durable_engine.procrastinate_app")
     monkeypatch.delenv("DURABLE_STORE", raising=False)
+    monkeypatch.chdir(tmp_path)
 
     with pytest.raises(DurableError, match="set DURABLE_STORE"):
         _ = module.app
     with pytest.raises(AttributeError, match="nothing"):
         _ = module.nothing
-    monkeypatch.setenv("DURABLE_STORE", "postgresql://127.0.0.1:1/none")
+    Path("durable.toml").write_text('store = "postgresql://127.0.0.1:1/none"\nbind = "tcp://127.0.0.1:7500"\n')
     try:
         assert isinstance(module.app, App)
         assert module.app is module.app

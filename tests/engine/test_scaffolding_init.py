@@ -165,9 +165,10 @@ def test_a_missing_extra_is_told_with_the_line_to_add(here: Workplace, monkeypat
 
 
 def test_an_extra_that_is_there_is_set(here: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """parity 96: with the package the choice goes into durable.toml."""
+    """parity 96: with the package the choice goes into durable.toml, and its tables are among the next steps."""
     monkeypatch.setitem(sys.modules, "procrastinate", sys)
-    here.done("init", "--scheduler", "procrastinate", *POSTGRES)
+    said = here.done("init", "--scheduler", "procrastinate", *POSTGRES).stderr
+    assert "procrastinate --app=durable_engine.procrastinate_app.app schema --apply" in said
     assert read_config(Path("durable.toml"))["scheduler"] == "procrastinate"
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from durable_engine.scaffold.creation import Created
 from durable_engine.scaffold.files import Draft
 from durable_engine.scaffold.templates import filled
+from durable_engine.scheduling import DEFAULT_APP, PROCRASTINATE, SCHEMA_COMMAND
 from durable_engine.settings import CONFIG_FILE, DEFAULT_STORE, SETTINGS, default_text
 from durable_storage.address import name_problem
 from durable_storage.urls import directory_of, kind_of, without_password
@@ -37,7 +38,7 @@ class Project:
             directory_of(self.store)
         if self.prefix and (problem := name_problem("the prefix", self.prefix)):
             raise ValueError(problem)
-        if self.scheduler == "procrastinate" and not self.is_postgres:
+        if self.scheduler == PROCRASTINATE and not self.is_postgres:
             raise ValueError("the scheduler procrastinate keeps its jobs in PostgreSQL; add --store postgresql://...")
 
     @property
@@ -98,6 +99,8 @@ def _notices(project: Project, root: Path) -> Iterator[str]:
         yield 'durable-engine migrate up --prefix ""' if project.prefix else "durable-engine migrate up"
         if project.prefix:
             yield f"durable-engine migrate up --prefix {project.prefix}"
+    if project.scheduler == PROCRASTINATE:
+        yield SCHEMA_COMMAND.format(app=DEFAULT_APP)
     yield "durable-engine config check"
     yield "durable-engine run"
     yield "durable-engine call Counter user-123 increment 5"
