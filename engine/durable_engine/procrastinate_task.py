@@ -19,16 +19,17 @@ import asyncio
 import logging
 import os
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from procrastinate import App, JobContext, RetryStrategy
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy
 
-from durable_engine.frontend import Frontend
+from durable_engine.late_caller import LateCaller
 from durable_engine.procrastinate_jobs import TASK, alarm_of
 from durable_engine.settings import DEFAULT_ADDRESS, SETTINGS
 from durable_shards.errors import EngineClosed, NotOwner, ObjectParked, Overloaded, UnknownClass
+from durable_shards.outbound import Caller
 from durable_shards.shard_events import problem_of
 from durable_storage.errors import DurableError, PersistenceFailed, Unavailable
 from durable_storage.store import DueAlarm
@@ -41,64 +42,6 @@ _UNREACHED: Final = (EngineClosed, NotOwner, ObjectParked, Overloaded, Unavailab
 """The alarm's object was not told: no fault of the alarm, and not counted as one."""
 
 _log = logging.getLogger("durable_engine.procrastinate")
-
-
-class Caller(Protocol):
-    """What carries a call to an object."""
-
-    def call(
-        self,
-        object_type: str,
-        object_id: str,
-        handler: str,
-        args: list[Any],
-        kwargs: dict[str, Any] | None,
-        *,
-        prefix: str,
-        timeout: float,
-    ) -> asyncio.Future[Any]:
-        """Send a call; the future holds plain values. `timeout` in seconds."""
-
-
-class ServerCaller:
-    """A client of one server, opened with the first job of an event loop and kept for those that follow."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Task[Frontend]] | None = None
-
-    def call(
-        self,
-        object_type: str,
-        object_id: str,
-        handler: str,
-        args: list[Any],
-        kwargs: dict[str, Any] | None,
-        *,
-        prefix: str,
-        timeout: float,
-    ) -> asyncio.Future[Any]:
-        """See `Caller`."""
-        loop = asyncio.get_running_loop()
-        if self._opening is None or self._opening[0] is not loop or _has_failed(self._opening[1]):
-            self._opening = loop, loop.create_task(Frontend.connect(self._url))
-        opening = self._opening[1]
-
-        async def go() -> Any:
-            frontend = await asyncio.shield(opening)
-            return await frontend.call(object_type, object_id, handler, args, kwargs, prefix=prefix, timeout=timeout)
-
-        return loop.create_task(go())
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-        opening, self._opening = self._opening, None
-        if opening is not None and opening[1].done() and not _has_failed(opening[1]):
-            opening[1].result().close()
-
-
-def _has_failed(task: asyncio.Task[Frontend]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 class AlarmTask:
@@ -151,7 +94,7 @@ class AlarmTask:
         return self._caller.call(object_type, object_id, handler, args, None, prefix=prefix, timeout=seconds)
 
 
-def install_alarms(app: App, *, connect: str | None = None, retry: BaseRetryStrategy = RETRY) -> ServerCaller:
+def install_alarms(app: App, *, connect: str | None = None, retry: BaseRetryStrategy = RETRY) -> LateCaller:
     """Make the workers of `app` fire alarms.
 
     `connect` is the address of the server (default: `DURABLE_CONNECT`, then tcp://127.0.0.1:7400). `retry` says when a
@@ -159,6 +102,6 @@ def install_alarms(app: App, *, connect: str | None = None, retry: BaseRetryStra
     ended awaits `close()` of what is returned.
     """
     url = connect or os.environ.get(SETTINGS["connect"].envvar) or DEFAULT_ADDRESS
-    caller = ServerCaller(url)
+    caller = LateCaller(url)
     AlarmTask(caller, retry).install(app)
     return caller

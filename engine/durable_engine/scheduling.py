@@ -12,7 +12,7 @@ from durable_storage.errors import DurableError
 from durable_storage.urls import kind_of
 
 if TYPE_CHECKING:
-    from durable_engine.procrastinate_task import Caller
+    from durable_shards.outbound import Caller
     from durable_shards.schedulers import Scheduler
     from durable_shards.shard import Shard
 

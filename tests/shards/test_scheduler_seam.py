@@ -68,16 +68,16 @@ class Noted:
         self.told.append(("close",))
 
 
+def noted_of(harness: Harness) -> Noted:
+    assert harness.shard.alarms is not None
+    assert isinstance(harness.shard.alarms.scheduler, Noted)
+    return harness.shard.alarms.scheduler
+
+
 async def test_a_scheduler_hears_of_every_commit_and_fires_through_its_object() -> None:
     """parity 90: armed, armed anew, cancelled, fired, failed and parked: each is told once it is durable."""
-    made: list[Noted] = []
-
-    def make(shard: Shard) -> Noted:
-        made.append(Noted(shard))
-        return made[-1]
-
-    async with Harness([Bell], make_scheduler=make) as harness:
-        [scheduler] = made
+    async with Harness([Bell], make_scheduler=Noted) as harness:
+        scheduler = noted_of(harness)
         await harness.call(Bell, "a", "arm", ["ring", 10])
         await harness.call(Bell, "a", "arm", ["ring", 20])
         await harness.call(Bell, "a", "arm", ["chain", 30])
@@ -117,17 +117,11 @@ async def fired(scheduler: Noted, name: str) -> Any:
 
 async def test_a_draining_shard_pauses_its_scheduler() -> None:
     """parity 90: no more firings are begun while what runs is finished."""
-    made: list[Noted] = []
-
-    def make(shard: Shard) -> Noted:
-        made.append(Noted(shard))
-        return made[-1]
-
-    async with Harness([Bell], make_scheduler=make) as harness:
+    async with Harness([Bell], make_scheduler=Noted) as harness:
         await harness.shard.drain()
         await settle()
 
-    assert made[0].told == [("start",), ("pause",), ("close",)]
+    assert noted_of(harness).told == [("start",), ("pause",), ("close",)]
 
 
 async def test_a_scheduler_that_cannot_begin_keeps_its_shard_from_starting() -> None:
