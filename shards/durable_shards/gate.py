@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from durable_shards.readlease import ReadLease
-from durable_shards.wire import FLAG_FRESH, FLAG_ONE_WAY, Call
+from durable_shards.wire import FLAG_FRESH, FLAG_ONE_WAY, FLAG_REACHED_OUT, Call
 from durable_storage.errors import DurableError, PersistenceFailed
 from durable_storage.store import KeyExists
 
@@ -154,6 +154,8 @@ class Gate:
 
 
 def _repeatable(call: Call) -> bool:
-    """Whether a turn that was undone unseen can run again: its arguments are as they were sent."""
+    """Whether a turn that was undone unseen can run again: it told nobody, and its arguments are as they were sent."""
+    if call.flags & FLAG_REACHED_OUT:
+        return False
     plain = call.kwargs is None and not any(isinstance(value, list | dict) for value in call.args)
     return call.peer is not None and call.peer.reruns and (plain or call.key is not None)

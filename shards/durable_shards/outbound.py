@@ -22,7 +22,7 @@ from durable_shards.handler import Handler
 from durable_shards.peers import FuturePeer, detached
 from durable_shards.registry import spec_of
 from durable_shards.suspended import current_turn
-from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, Call, Peer
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, FLAG_REACHED_OUT, Call, Peer
 from durable_storage.address import Address, id_problem, name_problem
 from durable_storage.errors import DurableError, PersistenceFailed
 
@@ -205,6 +205,8 @@ class ObjectEngine:
             if key is None and turn.call.key is not None:
                 key = derived_key(act.address, turn.call.key, turn.calls_made)
                 flags = turn.call.flags & FLAG_AUTO_KEY
+            if key is None:
+                turn.call.flags |= FLAG_REACHED_OUT
             turn.waiting_for.append(target)
         try:
             return await self._caller.call(

@@ -33,6 +33,8 @@ FLAG_AUTO_KEY: Final = 2
 """The key was made by the client library, not by a user: a call that changed nothing stores no result."""
 FLAG_ONE_WAY: Final = 4
 """No reply is wanted."""
+FLAG_REACHED_OUT: Final = 1 << 30
+"""Never on the wire: the call's turn has called another object without a key, so it must not be run again unasked."""
 
 OK: Final = 0
 FAILED: Final = 1

@@ -90,6 +90,11 @@ class Probe(Counter, hibernate_after=timedelta(seconds=300), shutdown_after=None
         return int(await self.engine.at(Probe, other).increment())
 
     @handler
+    async def count_and_ask(self, other: str) -> int:
+        self.count += 1
+        return int(await self.engine.at(Probe, other).increment())
+
+    @handler
     async def ask_later(self, other: str) -> int:
         await gates["a"].wait()
         return int(await self.engine.at(Probe, other).increment())

@@ -75,6 +75,21 @@ async def test_a_call_whose_arguments_may_have_changed_is_not_run_again(options:
         assert await h.call(Probe, "a", "read_log") == []
 
 
+async def test_a_call_that_has_called_another_object_is_not_run_again() -> None:
+    """Undone with a neighbour's key, it hears so: run again unasked, it would call the other object a second time."""
+    async with Harness([Probe]) as h:
+        await h.call(Probe, "a", "increment", key="k")
+        await h.call(Probe, "a", "$evict")
+        await h.call(Probe, "a", "get")
+        innocent = h.call(Probe, "a", "count_and_ask", ["c"])
+        liar = h.call(Probe, "a", "increment", key="k", flags=FLAG_FRESH)  # behind it, and in its commit
+        assert await answered(liar) == 1
+        with pytest.raises(PersistenceFailed) as failed:
+            await answered(innocent)
+        assert failed.value.retryable
+        assert await h.call(Probe, "c", "get") == 1
+
+
 async def test_an_automatic_key_keeps_sends_from_being_doubled() -> None:
     """A turn that changed nothing but sent something keeps its result, so that a retry sends nothing."""
     async with Harness([Probe]) as h:
