@@ -20,7 +20,7 @@ from durable_engine.settings import SETTINGS, Setting, default_text
 
 HERE = Path(__file__).parent
 _BY_KEY = {declared.key: declared for declared in SETTINGS.values()}
-_METAVARS = {"integer range": "N", "choice": "WORD"}
+_METAVARS = {"integer range": "N"}
 _VERBATIM = "\b\n"
 
 CLI_HEAD = """\
@@ -41,8 +41,8 @@ Every option is also an environment variable and a key of `durable.toml`: see [s
 | 3 | the server, or the database, cannot be reached |
 | 130 | interrupted by Ctrl-C |
 
-Commands that cannot be undone (`objects delete`, `migrate down`) ask first; `--yes` answers beforehand, and without a
-terminal they are refused unless it is given.
+Commands that cannot be undone (`objects delete`, `alarms cancel` of all, `migrate down`) ask first; `--yes` answers
+beforehand, and without a terminal they are refused unless it is given.
 """
 
 SETTINGS_HEAD = """\
@@ -104,10 +104,14 @@ def _option_row(option: click.Option) -> str:
     if not default and not declared.multiple:
         value = default_text(declared, option.to_info_dict()["default"])
         default = f"`{value}`" if value else ""
-    word = declared.option + (
-        "" if option.is_flag else f" {declared.metavar or _METAVARS.get(declared.type.name, 'TEXT')}"
-    )
+    word = declared.option + ("" if option.is_flag else f" {_value_of(option)}")
     return cells(f"`{word}`", default, str(option.help))
+
+
+def _value_of(option: click.Option) -> str:
+    if isinstance(option.type, click.Choice):
+        return "|".join(option.type.choices)
+    return option.metavar or _METAVARS.get(option.type.name, "TEXT")
 
 
 def settings_page() -> str:

@@ -205,7 +205,11 @@ _ALL: Final = (
         multiple=True,
     ),
     Setting("key", "Idempotency key: the call runs once, however often it is made.", metavar="KEY"),
-    Setting("after", "Begin behind this id: the last one of the page before.", metavar="ID"),
+    Setting(
+        "after",
+        "Begin behind this id, the last one of the page before (of an alarm: how long from now).",
+        metavar="ID",
+    ),
     Setting("limit", "Length of a page.", click.IntRange(1, 10_000), default=100),
     Setting("at", "A time, such as 2031-05-01T09:00:00Z.", metavar="TIME"),
     Setting("every", "Fire again and again, this far apart.", Duration(zero=False), metavar="DURATION"),

@@ -3,111 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
 
-from durable_engine.cli import cli
-from durable_engine.commands import connection
 from durable_engine.views import ClientStatistics, EngineStatistics, ShardView
 from durable_shards.alarms import PendingAlarm
-from durable_shards.statistics import ShardStatistics
+from durable_shards.statistics import SchedulerStatistics, ShardStatistics
 from durable_storage.errors import PersistenceFailed, Unavailable
 from durable_storage.writer import WriterStatistics
+from tests.support.fake_client import FakeClient, Run, run_cli
 
-Run = Callable[..., Result]
 COUNTS = msgspec.convert(
     dict.fromkeys(get_type_hints(ShardStatistics), 0)
     | {"live": 10, "hibernated": 2, "turns": 11}
-    | {"writer": dict.fromkeys(get_type_hints(WriterStatistics), 0)},
+    | {"writer": dict.fromkeys(get_type_hints(WriterStatistics), 0)}
+    | {"alarms": dict.fromkeys(get_type_hints(SchedulerStatistics), 0)},
     ShardStatistics,
 )
-
-
-@dataclass
-class FakeClient:
-    """Answers from a table, and keeps what it was asked."""
-
-    replies: dict[str, Any] = field(default_factory=dict)
-    asked: list[tuple[Any, ...]] = field(default_factory=list)
-    address: str = ""
-    timeout: float = 0.0
-    closed: bool = False
-
-    def __enter__(self) -> FakeClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closed = True
-
-    def call_by_name(
-        self, object_type: str, object_id: str, handler: str, args: Any = (), kwargs: Any = None, **options: Any
-    ) -> Any:
-        self.asked.append((object_type, object_id, handler, args, kwargs, options))
-        return self._answer(handler)
-
-    def objects(self, object_type: str, **options: Any) -> Any:
-        self.asked.append((object_type, options))
-        return self._answer("objects")
-
-    def alarms(self, object_type: str, object_id: str, *, prefix: str) -> FakeClient:
-        return self
-
-    def pending(self) -> Any:
-        return self._answer("pending") or []
-
-    def where(self, object_type: str, object_id: str, *, prefix: str) -> Any:
-        return self._answer("where")
-
-    def request(self, op: str, *, timeout: float) -> Any:
-        return self._answer(op)
-
-    def statistics(self) -> Any:
-        return self._answer("statistics")
-
-    def __getattr__(self, name: str) -> Any:
-        """`wake`, `evict`, `delete` and `unpark`."""
-
-        def act(object_type: str, object_id: str, *, prefix: str) -> Any:
-            self.asked.append((name, object_type, object_id, prefix))
-            return self._answer(name)
-
-        return act
-
-    def _answer(self, name: str) -> Any:
-        reply = self.replies.get(name)
-        if isinstance(reply, BaseException):
-            raise reply
-        return reply
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     """The client that every command will get."""
-    client = FakeClient()
-
-    def open_client(address: str, timeout_seconds: float) -> FakeClient:
-        client.address, client.timeout = address, timeout_seconds
-        return client
-
-    monkeypatch.setattr(connection, "open_client", open_client)
-    return client
+    return FakeClient().take_the_place_of_all(monkeypatch)
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, fake: FakeClient) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: FakeClient) -> Run:
     """Run a command line in an empty directory, with no terminal."""
     monkeypatch.chdir(tmp_path)
-
-    def invoke(*words: str, **options: Any) -> Result:
-        return CliRunner().invoke(cli, words, **options)
-
-    return invoke
+    return run_cli
 
 
 def test_arguments_are_json_and_bare_words_are_strings(run: Run, fake: FakeClient) -> None:

@@ -102,13 +102,13 @@ def _shown(alarm: AlarmView) -> dict[str, Any]:
 
 
 @alarms.command("schedule")
-@setting("payload")
-@setting("missed")
-@setting("tz")
-@setting("cron")
-@setting("every")
-@setting("at")
 @setting("after", help="How long from now.", type=Duration(), metavar="DURATION")
+@setting("at")
+@setting("every")
+@setting("cron")
+@setting("tz")
+@setting("missed")
+@setting("payload")
 @on_one_object
 @_name
 def schedule_alarm(
@@ -129,6 +129,7 @@ def schedule_alarm(
     payload: str | None,
 ) -> None:
     """Arm the alarm NAME of an object; one armed by this name before is replaced. The object is not woken."""
+    _check_when(after=after, at=at, every=every, cron=cron)
     value = None if payload is None else read_argument(payload)
     time = None if at is None else _time(at)
     with connected(connect, timeout) as client:
@@ -139,11 +140,23 @@ def schedule_alarm(
     output.show({"name": name, "at": armed}, [f"alarm {name} of {label} fires at {armed or 'once'}"])
 
 
+def _check_when(**given: Any) -> None:
+    words = [f"--{word}" for word, value in given.items() if value is not None]
+    if not words:
+        raise click.UsageError("say when: by --after, --at, --every or --cron")
+    # A beat may begin at a time of its own; nothing else goes together.
+    if len(words) > 1 and words not in (["--after", "--every"], ["--at", "--every"]):
+        raise click.UsageError(f"{' and '.join(words)} do not go together")
+
+
 def _time(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         raise click.UsageError(f"--at {text!r} is no time: write it like 2031-05-01T09:00:00Z") from None
+    if time.utcoffset() is None:
+        raise click.UsageError(f"--at {text!r} has no time zone: write it like 2031-05-01T09:00:00Z")
+    return time
 
 
 @alarms.command("cancel")
