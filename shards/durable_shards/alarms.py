@@ -233,7 +233,7 @@ class AlarmBook:
         else:
             first = self._time(where, after, at)
         if first is None:
-            raise InvalidArguments(f"{where}: {_OUT_OF_TIME}")
+            raise InvalidArguments(f"{where}: {OUT_OF_TIME}")
         self.replace(name, AlarmRow(name, first, _encoded(name, payload), recurrence=rule.text if rule else None))
 
     def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
@@ -285,10 +285,10 @@ class AlarmBook:
         try:
             return self._now() + after if after is not None else at.astimezone(UTC)  # type: ignore[union-attr]
         except OverflowError:
-            raise InvalidArguments(f"{where}: {_OUT_OF_TIME}") from None
+            raise InvalidArguments(f"{where}: {OUT_OF_TIME}") from None
 
 
-_OUT_OF_TIME = "that time is outside of the years 1 to 9999"
+OUT_OF_TIME = "that time is outside of the years 1 to 9999"
 
 Names = set[str]
 """Said outside of the class, where `set` means the builtin."""

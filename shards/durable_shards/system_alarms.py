@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from durable_shards.activation import Activation
-from durable_shards.alarms import payload_of
+from durable_shards.alarms import OUT_OF_TIME, payload_of
 from durable_shards.errors import InvalidArguments
 from durable_shards.firing import Verdict
 from durable_shards.recurrence import recurrence_of
@@ -33,8 +33,10 @@ def _schedule(parts: Parts, act: Activation, call: Call, arguments: Any) -> None
     name, when, payload = arguments
     try:
         after, every = (None if seconds is None else timedelta(seconds=seconds) for seconds in (when.after, when.every))
-    except (ValueError, OverflowError) as error:
-        raise InvalidArguments(f"$schedule: {error}") from None
+    except ValueError:
+        raise InvalidArguments(f"alarm {name!r}: after and every must be numbers of seconds, not NaN") from None
+    except OverflowError:
+        raise InvalidArguments(f"alarm {name!r}: {OUT_OF_TIME}") from None
     act.alarms.schedule(
         name, after=after, at=when.at, every=every, cron=when.cron, tz=when.tz, missed=when.missed, payload=payload
     )

@@ -144,7 +144,7 @@ def test_alarms_of_a_class_that_is_gone_wait_for_it(tmp_path: Path) -> None:
             (["tower.Bell", "a", "ring"], "has no method"),
             (["tower.Gong", "a", "strike"], "no class"),
         ):
-            refused = server.cli("alarms", "fire", *words)
+            refused = server.cli("alarms", "fire", *words.split())
             assert (refused.returncode, says in refused.stderr) == (1, True)
         assert server.stop() == 0
         server = serve(BELL + GONG)
