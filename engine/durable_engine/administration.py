@@ -13,7 +13,7 @@ import orjson
 from durable_engine.alarms import AlarmsOf
 from durable_engine.calling import Calling, Timeout
 from durable_engine.frontend import Frontend
-from durable_engine.pending import Target, target_of
+from durable_engine.pending import Target, check_prefix, target_of
 from durable_engine.ref import use_of
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, in_seconds
 from durable_engine.views import AlarmView, ClientStatistics, EngineStatistics, ShardView, alarm_view, shard_view
@@ -103,6 +103,12 @@ class Administration(Calling):
 
     # Everything.
 
+    def _tenant(self, prefix: str | None) -> str:
+        if prefix is None:
+            return self._prefix
+        check_prefix(prefix)
+        return prefix
+
     async def objects(
         self,
         cls: type[DurableObject] | str,
@@ -114,7 +120,7 @@ class Administration(Calling):
         """A page of the stored ids of a class, sorted: at most `limit`, all greater than `after`."""
         arguments = {
             "object_type": cls if isinstance(cls, str) else use_of(cls).object_type,
-            "prefix": self._prefix if prefix is None else prefix,
+            "prefix": self._tenant(prefix),
             "after": after,
             "limit": _page_length(limit),
         }
@@ -135,7 +141,7 @@ class Administration(Calling):
         nobody serves here.
         """
         arguments = {
-            "prefix": self._prefix if prefix is None else prefix,
+            "prefix": self._tenant(prefix),
             "orphaned": orphaned,
             "after": None if after is None else [after.object_type, after.object_id, after.name],
             "limit": _page_length(limit),

@@ -21,6 +21,8 @@ from durable_engine.timeouts import in_seconds
 from durable_shards.errors import EngineClosed
 from durable_shards.object import DurableObject
 from durable_shards.registry import Registry
+from durable_storage.migrate import up
+from durable_storage.urls import kind_of
 
 _open: WeakKeyDictionary[Engine, asyncio.AbstractEventLoop] = WeakKeyDictionary()
 """In the order in which they were opened."""
@@ -53,7 +55,8 @@ class Engine(Administration):
     `store` is a URL: `postgresql://…`, `sqlite:///directory` or `memory://`. `objects` are classes, module names or
     paths of files. `shards=0` runs the objects in this very process and event loop, `shards=N` in processes that
     belong to this engine. `prefix` is the tenant of all calls that name none. `migrate=None` creates and upgrades
-    SQLite and memory stores by itself and refuses a PostgreSQL database of another version. With `exactly_once=True`
+    SQLite and memory stores by itself and refuses a PostgreSQL database of another version; `migrate=True` upgrades
+    that too, with all its tenants, and makes the schema of `prefix`. With `exactly_once=True`
     every call carries an idempotency key, so that lost replies and their retries are invisible. `call_timeout`
     replaces the classes' own. `takeover=True` fences off another engine that holds the store. An alarm that fails is
     tried again after `alarm_backoff`, then after twice that time and so on, and parked after `alarm_attempts` of them;
@@ -174,6 +177,8 @@ class Engine(Administration):
         return self._supervisor.endpoint if self._supervisor is not None else None
 
     async def _open(self) -> Backend:
+        if self._prefix and self._settings["migrate"] and kind_of(self._store) == "postgresql":
+            await up(self._store, prefix=self._prefix)  # whoever opens the store knows nothing of our tenant
         if self._shards == 0:
             # A client needs none of the shard: a fifth of its start-up time.
             from durable_engine.embedded import Embedded, EmbeddedSettings  # noqa: PLC0415

@@ -124,7 +124,7 @@ _ALL: Final = (
     Setting("bind", "Address that clients connect to.", default=DEFAULT_ADDRESS, metavar="URL"),
     Setting(
         "migrate",
-        "Upgrade the schema of a PostgreSQL store first; SQLite does so by itself.",
+        "Upgrade the schemas of a PostgreSQL store first, of all tenants; SQLite does so by itself.",
         click.BOOL,
         default=False,
     ),

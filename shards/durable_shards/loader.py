@@ -35,6 +35,8 @@ class Batcher(Generic[Wanted, Found]):
 
     `query` answers in the order asked. `found(wanted, answer)` takes each answer; `failed(wanted, error)` each
     item of a query that failed and returns whether the item shall be asked for again. `what` names the items.
+    A query that failed is made once more for each tenant by itself (`tenant` tells them apart), so that one whose
+    tables are not there does not fail the others; unless the whole store is away.
     """
 
     def __init__(
@@ -44,13 +46,17 @@ class Batcher(Generic[Wanted, Found]):
         found: Callable[[Wanted, Found], None],
         failed: Callable[[Wanted, DurableError], bool],
         done: Callable[[], None],
+        tenant: Callable[[Wanted], str],
     ) -> None:
         self._what = what
         self._query = query
         self._found = found
         self._failed = failed
         self._done = done
+        self._tenant = tenant
         self._wanted: list[Wanted] = []
+        self._apart: list[list[Wanted]] = []
+        """Parts of a query that failed, by tenant: each is asked for by itself."""
         self._task: asyncio.Task[Sequence[Found]] | None = None
         self._scheduled: asyncio.Handle | None = None
         self._retry_seconds = RETRY_SECONDS_MIN
@@ -59,7 +65,7 @@ class Batcher(Generic[Wanted, Found]):
     @property
     def waiting(self) -> int:
         """Items that are still to be asked for."""
-        return len(self._wanted)
+        return len(self._wanted) + sum(map(len, self._apart))
 
     def want(self, item: Wanted) -> None:
         """Ask for `item` with the next query."""
@@ -71,6 +77,7 @@ class Batcher(Generic[Wanted, Found]):
         """Ask for nothing more."""
         self._closed = True
         self._wanted.clear()
+        self._apart.clear()
         if self._scheduled is not None:
             self._scheduled.cancel()
         if self._task is not None:
@@ -80,7 +87,10 @@ class Batcher(Generic[Wanted, Found]):
         self._scheduled = None
         if self._closed:
             return
-        items, self._wanted = self._wanted[:QUERY_MAX], self._wanted[QUERY_MAX:]
+        if self._apart:
+            items = self._apart.pop()
+        else:
+            items, self._wanted = self._wanted[:QUERY_MAX], self._wanted[QUERY_MAX:]
         self._task = asyncio.ensure_future(self._query(items))
         # A callback, not an awaiting task: answers start turns, and a turn must not find itself in our task.
         self._task.add_done_callback(lambda task: self._finish(items, task))
@@ -98,17 +108,27 @@ class Batcher(Generic[Wanted, Found]):
                     self._found(item, answer)
                 except Exception:
                     log.exception("an answer of the store could not be worked off; the others are")
-        else:
+        elif not self._split(items, error):
             again = self._work_off_failure(items, error)
         self._wanted[:0] = again
-        if self._wanted and self._scheduled is None and self._task is None:
+        if (self._wanted or self._apart) and self._scheduled is None and self._task is None:
             loop = asyncio.get_running_loop()
-            if again:
+            if again and not self._apart:
                 self._scheduled = loop.call_later(self._retry_seconds, self._start)
                 self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
             else:
                 self._scheduled = loop.call_soon(self._start)
         self._done()
+
+    def _split(self, items: list[Wanted], error: BaseException) -> bool:
+        """Put the items of each tenant apart; False where that would not help."""
+        tenants: dict[str, list[Wanted]] = {}
+        for item in items:
+            tenants.setdefault(self._tenant(item), []).append(item)
+        if len(tenants) == 1 or _is_away(error):
+            return False
+        self._apart += tenants.values()
+        return True
 
     def _work_off_failure(self, items: list[Wanted], error: BaseException) -> list[Wanted]:
         """Those to be asked for again."""
@@ -140,10 +160,15 @@ class Loader:
         self._on_looked_up = looked_up
         self._resume = resume
         self._objects: Batcher[Activation, Stored | None] = Batcher(
-            "objects", self._load, self._loaded, self._load_failed, gate.released
+            "objects", self._load, self._loaded, self._load_failed, gate.released, lambda act: act.address.prefix
         )
         self._keys: Batcher[tuple[Activation, Call], ResultRow | None] = Batcher(
-            "idempotency keys", self._look_up, self._looked_up, self._look_up_failed, gate.released
+            "idempotency keys",
+            self._look_up,
+            self._looked_up,
+            self._look_up_failed,
+            gate.released,
+            lambda wanted: wanted[0].address.prefix,
         )
         self.loads = 0
 
@@ -185,7 +210,7 @@ class Loader:
     def _load_failed(self, act: Activation, error: DurableError) -> bool:
         """Tell the callers, and forget the object; but while the store is merely away, wait as long as they do."""
         now = self._gate.tick()
-        waits = isinstance(error, StoreUnavailable)
+        waits = _is_away(error)
         queue = act.mailbox()
         for _ in range(len(queue)):
             call = queue.popleft()
@@ -213,7 +238,7 @@ class Loader:
 
     def _look_up_failed(self, wanted: tuple[Activation, Call], error: DurableError) -> bool:
         act, call = wanted
-        if isinstance(error, StoreUnavailable) and self._gate.tick() < call.deadline and act.head is call:
+        if _is_away(error) and self._gate.tick() < call.deadline and act.head is call:
             return True
         act.paused -= 1
         if act.head is call:
@@ -221,3 +246,8 @@ class Loader:
             self._gate.refuse(call, error)
         self._resume(act)
         return False
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether the store may answer again by itself, whoever is asked for."""
+    return isinstance(error, StoreUnavailable) and error.retryable

@@ -38,7 +38,7 @@ class PostgresControl:
         async def work() -> None:
             connection = await self._link.connect()
             if migrate:
-                await postgres_schema.migrate(connection, "", to=None)
+                await postgres_schema.upgrade(connection)
             home = await postgres_schema.home_schema(connection)
             await postgres_schema.check(connection, home, postgres_schema.migrate_command(self._url))
 

@@ -73,7 +73,7 @@ class PostgresReads:
             command = postgres_schema.migrate_command(self._url, prefix)
             async with self._lock:
                 try:
-                    await postgres_schema.check(await self._link.connect(), schema, command)
+                    await postgres_schema.check(await self._link.connect(), schema, command, prefix=prefix)
                 except EXPECTED as error:
                     self._link.drop()
                     raise self._explained(error, prefix) from error

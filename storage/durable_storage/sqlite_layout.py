@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 from uuid import uuid4
 
 import apsw
@@ -32,6 +32,8 @@ from durable_storage.migrations import Applied, Step, current_version
 from durable_storage.sqlite_file import SQL, HostRow, ShardFile, connect
 
 _NAME_BYTES_MAX: Final = 255
+_PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_~")
+"""What stands for itself in the name of a tenant's folder; all else is percent-encoded."""
 _GENERATION: Final = re.compile(r"g(\d{6})")
 _SHARD: Final = re.compile(r"shard-\d{3,}\.sqlite3")
 
@@ -253,8 +255,9 @@ def _host(path: Path) -> HostRow | None:
 
 
 def _encoded(prefix: str) -> str:
-    # quote() leaves dots alone, and a tenant called ".." must not leave the store.
-    return quote(prefix, safe="").replace(".", "%2E")
+    # Neither dots, since a tenant called ".." must not leave the store, nor capitals: where a file system does not tell
+    # "Red" from "red", two tenants would share a folder.
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in prefix.encode())
 
 
 def _directory_name(prefix: str) -> str:

@@ -122,6 +122,29 @@ def test_an_alarm_that_gave_up_is_shown_and_retried(server: Running) -> None:
     assert server.ask("alarms", "orphaned") == []
 
 
+def test_tenants_of_a_shell_never_meet(server: Running) -> None:
+    """parity 28, 63: --prefix on every command; what is done to one tenant's object is done to no other's."""
+
+    def ask(prefix: str, *words: str) -> Any:
+        return server.ask(*words, "--prefix", prefix)
+
+    for prefix in ("red", "Red"):
+        ask(prefix, "alarms", "schedule", "tower.Bell", "same", "ring", "--after", "1h", "--payload", prefix)
+        ask(prefix, "call", "tower.Bell", "same", "set_broken", "false")
+    assert ask("red", "alarms", "fire", "tower.Bell", "same", "ring") == {"fired": "ring"}
+    assert ask("red", "call", "tower.Bell", "same", "get") == ["red"]
+    assert ask("red", "objects", "list", "tower.Bell") == ["same"]
+    assert ask("red", "alarms", "list") == []
+    assert ask("red", "objects", "delete", "tower.Bell", "same", "--yes") == {"deleted": True}
+    assert ask("Red", "call", "tower.Bell", "same", "get") == []
+    assert [alarm["payload"] for alarm in ask("Red", "alarms", "list")] == ["Red"]
+    assert ask("Red", "objects", "evict", "tower.Bell", "same") == {"evicted": True}
+    assert len(ask("Red", "objects", "show", "tower.Bell", "same")["alarms"]) == 1
+    assert ask("red", "objects", "list", "tower.Bell") == []
+    refused = server.cli("objects", "list", "tower.Bell", "--prefix", "x" * 201)
+    assert (refused.returncode, "more than the 200 allowed" in refused.stderr) == (1, True)
+
+
 def test_alarms_of_a_class_that_is_gone_wait_for_it(tmp_path: Path) -> None:
     """parity 88: a deploy without the class, or without the method, loses nothing."""
     tower = tmp_path / "tower.py"
@@ -140,10 +163,7 @@ def test_alarms_of_a_class_that_is_gone_wait_for_it(tmp_path: Path) -> None:
         why = [(each["class"], each["name"], each["orphaned"]) for each in server.ask("alarms", "orphaned")]
         assert why == [("tower.Bell", "ring", "unknown alarm"), ("tower.Gong", "strike", "unknown class")]
         assert server.cli("alarms", "retry", "tower.Bell", "a").stdout == "no alarm of tower.Bell 'a' has failed\n"
-        for words, says in (
-            (["tower.Bell", "a", "ring"], "has no method"),
-            (["tower.Gong", "a", "strike"], "no class"),
-        ):
+        for words, says in (("tower.Bell a ring", "has no method"), ("tower.Gong a strike", "no class")):
             refused = server.cli("alarms", "fire", *words.split())
             assert (refused.returncode, says in refused.stderr) == (1, True)
         assert server.stop() == 0
