@@ -127,7 +127,7 @@ async def test_firing_by_hand(engine: Engine) -> None:
 
 
 async def test_giving_up_and_trying_again(engine: Engine) -> None:
-    """parity 87, 107: a parked alarm is pending no more, listed with its problem, and fires again after retry."""
+    """parity 87: a parked alarm is pending no more, listed with its problem, and fires again after retry."""
     alarms = engine.alarms(Bell, "a")
     await alarms.schedule("fail", after=timedelta(0), payload=7)
     await engine.alarms(Bell, "b").schedule(Bell.ring, at=FAR)
@@ -149,7 +149,7 @@ async def test_giving_up_and_trying_again(engine: Engine) -> None:
 
 
 async def test_all_alarms_come_in_pages_over_all_shards(engine: Engine) -> None:
-    """parity 107: by class, id and name, whoever has them."""
+    """parity 81: by class, id and name, whoever has them."""
     ids = [f"{number:02}" for number in range(20)] + ["é", "\U0001f600"]
     for object_id in ids:
         await engine.alarms(Bell, object_id).schedule(Bell.ring, at=FAR)
