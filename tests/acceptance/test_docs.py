@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ast
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from durable_engine import errors
+from durable_shards.recurrence import recurrence
 from tests.support.transcript import blocks, terminal
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+RUN = ["quickstart.md", *(f"guide/{name}.md" for name in ("alarms", "migrations", "scaffolding", "tenants"))]
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", ["quickstart.md", "guide/migrations.md", "guide/scaffolding.md"])
+@pytest.mark.parametrize("name", RUN)
 def test_what_a_page_shows_happens(name: str, tmp_path: Path) -> None:
     """parity 114: the page's files are written, its commands typed in, and their outputs are those on the page."""
     with terminal(tmp_path) as screen:
@@ -73,3 +77,34 @@ def test_the_page_of_errors_lists_each_error_as_it_is() -> None:
     assert {name: retryable == "yes" for name, (retryable, _) in documented.items()} == {
         name: exported[name].default_retryable for name in documented
     }
+
+
+def test_the_page_of_alarms_is_right_about_summer_time() -> None:
+    """parity 83: the table shows the ticks that there are on the two nights of the year, and nothing else."""
+    page = (DOCS / "guide" / "alarms.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \|([^|]*)\|([^|]*)\|$", page, re.MULTILINE)
+    rows = [(cron, *cells) for cron, *cells in rows if "+0" in "".join(cells)]
+    nights = [datetime(2026, 3, 29, 1, tzinfo=BERLIN), datetime(2026, 10, 25, 1, tzinfo=BERLIN)]
+
+    assert len(rows) > 4
+    for cron, *cells in rows:
+        for cell, night in zip(cells, nights, strict=True):
+            shown = cell.strip().removesuffix(" and so on")
+            ticks = ticks_of(cron, night)
+            if cell.strip() != shown:
+                ticks = ticks[: len(shown.split(", "))]
+            assert shown == ", ".join(ticks), cron
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def ticks_of(cron: str, start: datetime) -> list[str]:
+    """Those from `start` to ten o'clock of that day, in local time."""
+    rule = recurrence("alarm", cron=cron, tz=BERLIN.key)
+    assert rule is not None
+    tick, found = rule.first(start - timedelta(seconds=1)), []
+    while tick is not None and tick < start.replace(hour=10):
+        found.append(tick.astimezone(BERLIN).strftime("%H:%M%z"))
+        tick = rule.first(tick)
+    return found
