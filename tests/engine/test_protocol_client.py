@@ -78,7 +78,7 @@ async def test_the_client_on_the_page_calls_a_running_server(tiny: Any) -> None:
         assert unknown.value.args[0]["type"] == "UnknownClass"
         assert unknown.value.args[0]["outcome"] == "not_applied"
         # Both have the same deadline: the shard's answer, that it undid the call, may come just before it.
-        with pytest.raises((TimeoutError, tiny["CallFailed"]), match="timeout|no answer"):
+        with pytest.raises((TimeoutError, tiny["CallFailed"]), match=r"timeout|no answer"):
             client.call("shop.Counter", "slow", "slow", 60, timeout=0.2)
         client.close()
 
