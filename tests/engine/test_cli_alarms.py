@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,23 +12,10 @@ from durable_engine.views import AlarmView
 from durable_shards.alarms import PendingAlarm
 from durable_shards.errors import HandlerFailed, InvalidArguments
 from durable_storage.errors import Unavailable
-from tests.support.fake_client import FakeClient, Run, run_cli
+from tests.support.fake_client import FakeClient, Run
 
 AT = datetime(2031, 5, 1, 9, tzinfo=UTC)
 ONCE = {"after": None, "at": None, "every": None, "cron": None, "tz": None, "missed": "coalesce", "payload": None}
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
-    """The client that every command will get."""
-    return FakeClient().take_the_place_of_all(monkeypatch)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: FakeClient) -> Run:
-    """Run a command line in an empty directory, with no terminal."""
-    monkeypatch.chdir(tmp_path)
-    return run_cli
 
 
 def view(object_id: str, name: str = "reset", **more: Any) -> AlarmView:

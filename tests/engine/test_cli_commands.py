@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
@@ -15,7 +14,7 @@ from durable_shards.alarms import PendingAlarm
 from durable_shards.statistics import SchedulerStatistics, ShardStatistics
 from durable_storage.errors import PersistenceFailed, Unavailable
 from durable_storage.writer import WriterStatistics
-from tests.support.fake_client import FakeClient, Run, run_cli
+from tests.support.fake_client import FakeClient, Run
 
 COUNTS = msgspec.convert(
     dict.fromkeys(get_type_hints(ShardStatistics), 0)
@@ -24,19 +23,6 @@ COUNTS = msgspec.convert(
     | {"alarms": dict.fromkeys(get_type_hints(SchedulerStatistics), 0)},
     ShardStatistics,
 )
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
-    """The client that every command will get."""
-    return FakeClient().take_the_place_of_all(monkeypatch)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: FakeClient) -> Run:
-    """Run a command line in an empty directory, with no terminal."""
-    monkeypatch.chdir(tmp_path)
-    return run_cli
 
 
 def test_arguments_are_json_and_bare_words_are_strings(run: Run, fake: FakeClient) -> None:
