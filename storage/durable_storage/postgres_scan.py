@@ -38,7 +38,7 @@ class PostgresScan:
             connection = await link.connect()
             home = await postgres_schema.home_schema(connection)
             schema = postgres_schema.schema_of(prefix, home)
-            await postgres_schema.check(connection, schema, command)
+            await postgres_schema.check(connection, schema, command, prefix=prefix)
         except EXPECTED as error:
             raise explanation(error, migrate=command) from error
         finally:
