@@ -15,7 +15,7 @@ from durable_shards import shard_events
 from durable_shards.activation import Activation
 from durable_shards.gate import Gate
 from durable_shards.wire import Call
-from durable_storage import storage_events
+from durable_storage import crashpoints, storage_events
 from durable_storage.errors import DurableError, StoreUnavailable
 from durable_storage.store import ResultRow, Store, Stored
 
