@@ -31,7 +31,7 @@ class ClassUse:
         self.reference = _reference_class(self)
 
     def copy(self, state: bytes) -> Any:
-        """An instance with this stored state that belongs to no engine, like one made by hand. Raises StateUnreadable."""
+        """An instance with this stored state; it belongs to no engine, as if made by hand. Raises StateUnreadable."""
         copy = self.spec.revive(state, None)
         del copy.__dict__["_durable"]
         return copy

@@ -167,6 +167,8 @@ class Loader:
         return self._objects.waiting + self._keys.waiting
 
     async def _load(self, acts: Sequence[Activation]) -> Sequence[Stored | None]:
+        if crashpoints.reach("before_load", self._store):
+            return []  # to a loader that is closed by now
         return await storage_events.load(self._store, [act.address for act in acts], self._shard)
 
     def _loaded(self, act: Activation, stored: Stored | None) -> None:

@@ -1,7 +1,7 @@
 """Named places where a process may be told to die: compiled in always, and off until somebody asks.
 
-A fault that strikes at random is seldom there where it hurts. These are the moments that matter to durability, so that a
-test can have the crash at exactly one of them; the idea is that of TigerBeetle's and FoundationDB's injected faults.
+A fault that strikes at random is seldom there where it hurts. These are the moments that matter to durability, so that
+a test can have the crash at exactly one of them; the idea is that of TigerBeetle's and FoundationDB's injected faults.
 
     crashpoints.arm("after_commit", nth=3)  # this process kills itself after its third commit, before anybody is told
 
@@ -17,9 +17,10 @@ from collections.abc import Callable
 from typing import Final
 
 POINTS: Final = {
-    "before_load": "an object or the result of a key is about to be read from the store",
+    "before_load": "objects are about to be read from the store",
     "before_commit": "turns ran, and nothing of them is on its way to the store yet",
     "after_commit": "a batch is durable, and nobody was told",
+    "before_fire": "an alarm is due and its object in memory, and its method was not called",
 }
 """Every point, and where it is."""
 
@@ -45,7 +46,8 @@ class Armed:
         if self in _armed:
             _armed.remove(self)
 
-    def _reached(self) -> bool:
+    def reached(self) -> bool:
+        """Once more; whether that was the time."""
         self._left -= 1
         if self._left:
             return False
@@ -58,9 +60,7 @@ class Armed:
 _armed: list[Armed] = []
 
 
-def arm(
-    point: str, *, nth: int = 1, store: object | None = None, act: Callable[[], None] = kill_process
-) -> Armed:
+def arm(point: str, *, nth: int = 1, store: object | None = None, act: Callable[[], None] = kill_process) -> Armed:
     """Crash when `point` is reached for the `nth` time from now. Raises ValueError for a point that does not exist."""
     if point not in POINTS:
         raise ValueError(f"there is no crash point {point!r}; there are: {', '.join(POINTS)}")
@@ -76,4 +76,5 @@ def reach(point: str, store: object) -> bool:
     if not _armed:
         return False
     waiting = [each for each in _armed if each.point == point and (each.store is None or each.store is store)]
-    return any([each._reached() for each in waiting])
+    struck = [each for each in waiting if each.reached()]
+    return bool(struck)
