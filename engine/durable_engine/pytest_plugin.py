@@ -127,7 +127,7 @@ async def on_anyio_loop(request: pytest.FixtureRequest) -> AsyncIterator[Durable
 
 @asynccontextmanager
 async def _opened(request: pytest.FixtureRequest) -> AsyncIterator[Durable]:
-    _check_loop()
+    check_loop()
     options = _options(request.node)
     store = options.pop("store", "memory")
     async with AsyncExitStack() as stack:
@@ -147,7 +147,8 @@ async def _opened(request: pytest.FixtureRequest) -> AsyncIterator[Durable]:
         yield await stack.enter_async_context(Durable(url, **options))
 
 
-def _check_loop() -> None:
+def check_loop() -> None:
+    """Fail the test unless it runs on asyncio."""
     import asyncio  # noqa: PLC0415 - as pytest itself does
 
     try:

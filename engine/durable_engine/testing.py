@@ -114,6 +114,7 @@ class Durable:
         self.send = self.engine.send
         self.eventually = eventually
         self._time: ManualTime | None = None
+        self._target: datetime | None = None
 
     async def __aenter__(self) -> Self:
         await self.engine.start()
@@ -131,8 +132,8 @@ class Durable:
             await self.engine.close()
 
     def now(self) -> datetime:
-        """The time by the test's clock, aware, in UTC."""
-        return self.clock.now()
+        """The time by the test's clock, aware, in UTC; where it is going to, while an `advance` is not over."""
+        return self.clock.now() if self._target is None else self._target
 
     # What there is.
 
@@ -218,12 +219,16 @@ class Durable:
         if by < timedelta(0):
             raise ValueError("time goes forward only: pass a positive timedelta")
         time = self._manual_time
-        motion = self._backend.motion
-        rest = by
-        if (motion is None or motion.task.done()) and time.stands_still(by):
-            self.clock.advance(by)
-            rest = timedelta(0)
-        return self._set_going(lambda: time.go_on(rest))
+        target = self._target = self.now() + by
+
+        async def go_on() -> None:
+            try:
+                await time.go_on(target)
+            finally:
+                if self._target == target:
+                    self._target = None
+
+        return self._set_going(go_on)
 
     # What goes wrong.
 
@@ -368,11 +373,10 @@ class Durable:
         return motion
 
     async def _still(self) -> None:
-        """Wait until what the test set going is over; an error of it that nobody awaited is raised here."""
+        """Wait until what the test set going is over, and the shard serves. An error that nobody awaited is raised."""
         motion = self._backend.motion
-        if motion is None:
-            return
-        if motion.is_awaited:
+        if motion is not None and motion.is_awaited:
             await asyncio.wait((motion.task,))
-        else:
+        elif motion is not None:
             await motion
+        await self._backend.reopened()
