@@ -6,12 +6,12 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import orjson
 
 from durable_engine.alarms import alarm_name
-from durable_engine.timeouts import in_seconds
+from durable_engine.timeouts import plain_seconds
 from durable_shards.alarms import Alarm
 from durable_shards.object import DurableObject
 from durable_shards.spec import spec_of
@@ -28,19 +28,28 @@ class NotEventually(AssertionError, TimeoutError):
     """What a test waited for did not come true in time."""
 
 
+@overload
 async def eventually(
-    predicate: Callable[[], Awaitable[Found] | Found],
+    predicate: Callable[[], Awaitable[Found | None]],
     timeout: float | timedelta = 5,
     interval: float | timedelta = 0.05,
-) -> Found:
+) -> Found: ...
+@overload
+async def eventually(
+    predicate: Callable[[], Found | None],
+    timeout: float | timedelta = 5,
+    interval: float | timedelta = 0.05,
+) -> Found: ...
+async def eventually(
+    predicate: Callable[[], Any], timeout: float | timedelta = 5, interval: float | timedelta = 0.05
+) -> Any:
     """The first true value of `predicate`, sync or async, which is asked every `interval`; both times are real ones.
 
     An exception counts as "not yet". Raises NotEventually, with what was seen last, when `timeout` is over. This is for
     what happens outside of the engine: what its alarms and timeouts do, `durable.advance` brings about at once.
     """
     loop = asyncio.get_running_loop()
-    seconds = in_seconds(timeout) or 0.0
-    pause = in_seconds(interval) or 0.0
+    seconds, pause = plain_seconds(timeout), plain_seconds(interval)
     until = loop.time() + seconds
     while True:
         is_last = loop.time() >= until
@@ -49,7 +58,7 @@ async def eventually(
             found = predicate()
             value: Any = await found if inspect.isawaitable(found) else found
             if value:
-                return value  # type: ignore[no-any-return]
+                return value
             seen = f"it was {value!r:.500}"
         except Exception as error:
             cause, seen = error, f"it raised {error!r:.500}"
