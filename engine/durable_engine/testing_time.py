@@ -51,10 +51,13 @@ class ManualTime:
         """Wait until nothing moves by itself. Raises what keeps the engine from serving."""
         backend = self._backend
         quiet, seen = 0, None
-        while quiet < QUIET_TICKS:
-            await backend.movement()
+        while quiet < QUIET_TICKS or not backend.is_calm():
+            if 0 < quiet < QUIET_TICKS:
+                await asyncio.sleep(0)
+            else:  # a look at every object, and not at each tick
+                await backend.movement()
             now = backend.progress()
-            quiet = quiet + 1 if now == seen and backend.is_calm() else 0
+            quiet = quiet + 1 if now == seen else 0
             seen = now
 
     async def go_on(self, target: datetime) -> None:
