@@ -27,7 +27,7 @@ from durable_engine.embedded import EmbeddedSettings
 from durable_engine.engine import Engine
 from durable_engine.ref import ClassUse, use_of
 from durable_engine.testing_alone import AlarmNotArmed, NotEventually, eventually, perform_alarm
-from durable_engine.testing_backend import Motion, TestedBackend
+from durable_engine.testing_backend import ManualBackend, Motion
 from durable_engine.testing_store import Order, place_of
 from durable_engine.testing_time import EndlessAlarms, ManualTime
 from durable_engine.views import AlarmView
@@ -37,6 +37,7 @@ from durable_shards.errors import EngineClosed
 from durable_shards.object import DurableObject
 from durable_shards.spec import spec_of
 from durable_storage.address import Address
+from durable_storage.codec import SCHEMA
 from durable_storage.errors import PersistenceFailed, SchemaMismatch
 
 __all__ = [
@@ -55,19 +56,19 @@ T = TypeVar("T", bound=DurableObject)
 PAGE: Final = 1_000
 
 
-class _TestedEngine(Engine):
+class _ManualEngine(Engine):
     """The engine that users know, on a backend in a test's hands."""
 
     def __init__(self, store: str, clock: ManualClock, **options: Any) -> None:
         super().__init__(store, shards=0, migrate=True, **options)
         self._clock = clock
         self._use_of = self._learn
-        self.backend: TestedBackend | None = None
+        self.backend: ManualBackend | None = None
 
-    async def _open(self) -> TestedBackend:
+    async def _open(self) -> ManualBackend:
         settings = EmbeddedSettings(self._store, self._objects, **self._settings)
         place = place_of(self._store, self._clock.now)
-        backend = TestedBackend(settings, asyncio.get_running_loop(), place, self._clock)
+        backend = ManualBackend(settings, asyncio.get_running_loop(), place, self._clock)
         self.backend = await backend.opened()
         return backend
 
@@ -104,7 +105,7 @@ class Durable:
             raise ValueError("now must be an aware datetime: write datetime(..., tzinfo=UTC)")
         self.clock = ManualClock(datetime.now(UTC) if now is None else now.astimezone(UTC))
         """It stands still. Moved by hand it fires nothing: that is what `advance` is for."""
-        self._engine = _TestedEngine(
+        self._engine = _ManualEngine(
             store, self.clock, objects=objects, prefix=prefix, strict_readonly=strict_readonly, **options
         )
         self.engine: Engine = self._engine
@@ -172,7 +173,9 @@ class Durable:
         stored = await self._backend.stored(self._engine.address(cls, object_id, prefix))
         if stored is None or stored.state is None:
             return None
-        return orjson.loads(stored.state) if isinstance(cls, str) else use_of(cls).copy(stored.state)
+        if not isinstance(cls, str):
+            return use_of(cls).copy(stored.state)
+        return {name: value for name, value in orjson.loads(stored.state).items() if name != SCHEMA}
 
     async def settled(self) -> None:
         """Wait until nothing moves by itself: no turn, load, commit or one-way call that has begun is still under way.
@@ -353,7 +356,7 @@ class Durable:
         return self._time
 
     @property
-    def _backend(self) -> TestedBackend:
+    def _backend(self) -> ManualBackend:
         backend = self._engine.backend
         if backend is None:
             raise EngineClosed(

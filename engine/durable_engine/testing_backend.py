@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from durable_engine.embedded import Embedded, EmbeddedSettings, ProgramPeer
 from durable_engine.pending import Target, timed_out
 from durable_engine.testing_alarms import ManualScheduler
-from durable_engine.testing_shard import Outlet, TestedShard
+from durable_engine.testing_shard import MortalShard, Outlet
 from durable_engine.testing_store import Order, Place, RefusedSave, RefusingStore
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS
 from durable_shards.clock import ManualClock
@@ -56,7 +56,7 @@ class Motion:
         yield from self.task
 
 
-class TestedBackend(Embedded):
+class ManualBackend(Embedded):
     """`Embedded` by a manual clock, on a store whose failures can be ordered."""
 
     def __init__(
@@ -80,13 +80,13 @@ class TestedBackend(Embedded):
     def _new_control(self) -> Control:
         return self._place.control
 
-    def _new_shard(self) -> TestedShard:
+    def _new_shard(self) -> MortalShard:
         # By delegation it is a Store, which no type checker can see.
         self.store = cast("Store", RefusingStore(self._place, self._refusals))
         self.scheduler = ManualScheduler(self.store, self.registry.served, self.clock)
         for armed in self._crashes:
             armed.store = self.store
-        self.shard = TestedShard(
+        self.shard = MortalShard(
             self.registry,
             self.store,
             self._shard_settings(),
@@ -205,7 +205,7 @@ class TestedBackend(Embedded):
         pending.clear()
         return again
 
-    async def _reopen(self, dead: TestedShard) -> None:
+    async def _reopen(self, dead: MortalShard) -> None:
         assert self._term is not None, "only an open engine can crash"
         try:
             await dead.close()

@@ -16,7 +16,7 @@ from durable_shards.spec import ClassSpec, spec_of
 Learn = Callable[[ClassSpec], None]
 
 
-class TestedShard(Shard):
+class MortalShard(Shard):
     """A `Shard` as far as its objects can tell."""
 
     def __init__(self, *args: Any, learn: Learn, **options: Any) -> None:

@@ -15,7 +15,7 @@ from math import ceil
 from typing import Final
 
 from durable_engine.testing_alarms import ShardDied
-from durable_engine.testing_backend import TestedBackend
+from durable_engine.testing_backend import ManualBackend
 from durable_storage.store import DueAlarm
 
 QUIET_TICKS: Final = 20
@@ -40,9 +40,9 @@ class EndlessAlarms(AssertionError):
 
 
 class ManualTime:
-    """Moves the clock of a `TestedBackend`."""
+    """Moves the clock of a `ManualBackend`."""
 
-    def __init__(self, backend: TestedBackend) -> None:
+    def __init__(self, backend: ManualBackend) -> None:
         self._backend = backend
         self._clock = backend.clock
         self._firings: set[asyncio.Task[None]] = set()
