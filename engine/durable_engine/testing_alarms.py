@@ -76,7 +76,7 @@ class ManualScheduler:
         self.is_stale = True
         """The store may hold alarms that are not known here: nobody looked yet, or another class is served now."""
 
-    def start(self, fire: Fire, failed: Failed) -> None:
+    async def start(self, fire: Fire, failed: Failed) -> None:
         """See `Scheduler`."""
         self._fire, self._failed = fire, failed
 

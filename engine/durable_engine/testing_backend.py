@@ -22,6 +22,8 @@ from durable_engine.timeouts import CALL_TIMEOUT_SECONDS
 from durable_shards.clock import ManualClock
 from durable_shards.errors import UnknownClass
 from durable_shards.peers import detached
+from durable_shards.schedulers import Scheduler
+from durable_shards.shard import Shard
 from durable_shards.spec import ClassSpec
 from durable_shards.wire import FLAG_FRESH, Call
 from durable_storage import crashpoints
@@ -93,10 +95,13 @@ class ManualBackend(Embedded):
             clock=self.clock,
             caller=Outlet(self),
             on_stop=self._on_stop,
-            make_scheduler=lambda _: self.scheduler,
+            make_scheduler=self._scheduler_of,
             learn=self.learn,
         )
         return self.shard
+
+    def _scheduler_of(self, _: Shard) -> Scheduler:
+        return self.scheduler
 
     def learn(self, spec: ClassSpec) -> None:
         """Serve a class that is used. Raises DefinitionError for another one of a stored name that is in use."""
