@@ -28,7 +28,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever uses a server of PostgreSQL bears its mark."""
     for item in items:
-        if isinstance(item, pytest.Function) and any(name.startswith("postgres_") for name in item.fixturenames):
+        if isinstance(item, pytest.Function) and (
+            any(name.startswith("postgres_") for name in item.fixturenames)
+            or any("postgresql" in (*mark.args, mark.kwargs.get("store")) for mark in item.iter_markers("durable"))
+        ):
             item.add_marker("postgres")
 
 
@@ -63,6 +66,12 @@ def postgres_dsn() -> Iterator[str]:
     """The URL of a fresh database with the engine's tables in it."""
     with postgres.fresh_database(is_migrated=True) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def durable_postgres() -> str:
+    """Where tests marked durable(store="postgresql") make their databases."""
+    return postgres.shared_url()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from durable_engine.alarms import AlarmsOf
 from durable_engine.calling import Calling, Timeout
 from durable_engine.frontend import Frontend
 from durable_engine.pending import Target, check_prefix, target_of
-from durable_engine.ref import use_of
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, in_seconds
 from durable_engine.views import AlarmView, ClientStatistics, EngineStatistics, ShardView, alarm_view, shard_view
 from durable_shards.errors import InvalidArguments
@@ -31,7 +30,7 @@ class Administration(Calling):
     """The part of `Engine` that looks at objects, drops and removes them, and lists them."""
 
     def _target(self, cls: type[DurableObject] | str, object_id: str, prefix: str | None) -> Target:
-        object_type = cls if isinstance(cls, str) else use_of(cls).object_type
+        object_type = cls if isinstance(cls, str) else self._use_of(cls).object_type
         return target_of(self._prefix if prefix is None else prefix, object_type, object_id)
 
     def _ask(
@@ -60,9 +59,7 @@ class Administration(Calling):
         if isinstance(cls, str):
             return found["state"]
         text = found["state"] if "schema" not in found else {SCHEMA: found["schema"], **found["state"]}
-        copy = use_of(cls).spec.revive(orjson.dumps(text), None)
-        del copy.__dict__["_durable"]  # it belongs to no engine, like an instance made by hand
-        return copy
+        return self._use_of(cls).copy(orjson.dumps(text))
 
     async def wake(
         self,
@@ -119,7 +116,7 @@ class Administration(Calling):
     ) -> list[str]:
         """A page of the stored ids of a class, sorted: at most `limit`, all greater than `after`."""
         arguments = {
-            "object_type": cls if isinstance(cls, str) else use_of(cls).object_type,
+            "object_type": cls if isinstance(cls, str) else self._use_of(cls).object_type,
             "prefix": self._tenant(prefix),
             "after": after,
             "limit": _page_length(limit),

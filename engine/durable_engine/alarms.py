@@ -37,7 +37,7 @@ class AlarmsOf:
         could not be fired in time: all as in `self.alarms.schedule`. The object is not woken by it.
         Raises InvalidArguments.
         """
-        name = _name(alarm)
+        name = alarm_name(alarm)
         recurrence(f"alarm {name!r}", every=every, cron=cron, tz=tz, missed=missed)
         when: dict[str, Any] = {"cron": cron, "tz": tz, "missed": missed}
         for word, value in (("after", after), ("every", every)):
@@ -52,7 +52,7 @@ class AlarmsOf:
 
     async def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
         """Disarm one; whether it was armed."""
-        return bool(await self._ask("$cancel", _name(alarm)))
+        return bool(await self._ask("$cancel", alarm_name(alarm)))
 
     async def cancel_all(self) -> int:
         """Disarm all; how many there were."""
@@ -63,14 +63,14 @@ class AlarmsOf:
 
         A handler that fails is the caller's to hear of, and the alarm stays as it is.
         """
-        await self._ask("$fire", _name(alarm), None)
+        await self._ask("$fire", alarm_name(alarm), None)
 
     async def retry(self, alarm: Alarm[..., Any] | str | None = None) -> int:
         """Arm again, for now, what was parked or waits for another attempt (None: all); how many. Its count is 0 again.
 
         Raises InvalidArguments for an alarm that there is not, or whose method is gone.
         """
-        return int(await self._ask("$retry", None if alarm is None else _name(alarm)))
+        return int(await self._ask("$retry", None if alarm is None else alarm_name(alarm)))
 
     async def pending(self) -> list[PendingAlarm]:
         """The armed alarms, soonest first."""
@@ -95,7 +95,7 @@ def _aware(name: str, at: Any) -> str:
         raise InvalidArguments(f"alarm {name!r}: that time is outside of the years 1 to 9999") from None
 
 
-def _name(alarm: Alarm[..., Any] | str) -> str:
+def alarm_name(alarm: Alarm[..., Any] | str) -> str:
     if isinstance(alarm, Alarm):
         return alarm.name
     if isinstance(alarm, str):

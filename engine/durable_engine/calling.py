@@ -35,6 +35,8 @@ class Calling:
         self._prefix = "" if prefix is None else prefix
         check_prefix(self._prefix)
         self._call_timeout = in_seconds(call_timeout)
+        self._use_of = use_of
+        """Every class that is used passes here, so that a test's engine may serve classes that nobody listed."""
         self._exactly_once = exactly_once
         self._keys = map(f"{secrets.token_hex(10)}-{{:x}}".format, itertools.count(1))
 
@@ -51,7 +53,7 @@ class Calling:
         if isinstance(cls, str):
             target = target_of(self._prefix if prefix is None else prefix, cls, object_id)
             return NamedReference(self, target, seconds)
-        use = use_of(cls)
+        use = self._use_of(cls)
         target = target_of(self._prefix if prefix is None else prefix, use.object_type, object_id)
         return use.reference(self, target, seconds)
 
@@ -181,13 +183,12 @@ class Calling:
     def _refuse(*_: Any) -> asyncio.Future[Any]:
         raise EngineClosed("this engine is not open: use it inside `async with`, or call start()")
 
-    @staticmethod
-    def _use_of_handler(handler: Handler[..., Any]) -> tuple[ClassUse, Decode]:
+    def _use_of_handler(self, handler: Handler[..., Any]) -> tuple[ClassUse, Decode]:
         if not isinstance(handler, Handler):
             raise TypeError(
                 f"expected a handler such as Counter.increment, not {handler!r}; by strings it is call_by_name"
             )
-        use = use_of(handler.owner)
+        use = self._use_of(handler.owner)
         try:
             return use, use.decoders[handler.name]
         except KeyError:

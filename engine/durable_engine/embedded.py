@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from durable_engine.pending import Pending, Target, check_key, encode_call, target_of, timed_out
 from durable_engine.placement import node_name
@@ -90,16 +90,8 @@ class Embedded:
         self.registry = Registry.load(settings.objects)
         self.closed = False
         self._settings = settings
-        self._store = open_store(settings.store)
-        self._control: Control = open_control(settings.store)
-        self._shard = Shard(
-            self.registry,
-            self._store,
-            ShardSettings(strict_readonly=settings.strict_readonly, alarms=settings.alarms),
-            caller=self,
-            on_stop=self._on_stop,
-            make_scheduler=partial(make_scheduler, settings.store, self),
-        )
+        self._control = self._new_control()
+        self._shard = self._new_shard()
         self._pending: dict[int, Pending] = {}
         self._peer = ProgramPeer(self._pending)
         self._calls: list[Call] = []
@@ -114,19 +106,36 @@ class Embedded:
     @classmethod
     async def start(cls, settings: EmbeddedSettings) -> Embedded:
         """Open the store and own it. Raises StoreInUse, StoreUnavailable, SchemaMismatch, DataLossDetected."""
-        embedded = cls(settings, asyncio.get_running_loop())
-        try:
-            await embedded._open()
-        except BaseException:
-            await embedded._control.close()
-            raise
-        return embedded
+        return await cls(settings, asyncio.get_running_loop()).opened()
 
-    async def _open(self) -> None:
-        settings = self._settings
-        await self._control.prepare(shards=1, migrate=settings.migrate)
-        self._term = term = await self._acquire()
-        claim = Claim(
+    async def opened(self) -> Self:
+        """Once made, open it; raises what `start` raises."""
+        try:
+            await self._open()
+        except BaseException:
+            await self._control.close()
+            raise
+        return self
+
+    def _new_control(self) -> Control:
+        """The seat of the store's ruler. Tests bring their own, as they do with the shard."""
+        return open_control(self._settings.store)
+
+    def _new_shard(self) -> Shard:
+        return Shard(
+            self.registry,
+            open_store(self._settings.store),
+            self._shard_settings(),
+            caller=self,
+            on_stop=self._on_stop,
+            make_scheduler=partial(make_scheduler, self._settings.store, self),
+        )
+
+    def _shard_settings(self) -> ShardSettings:
+        return ShardSettings(strict_readonly=self._settings.strict_readonly, alarms=self._settings.alarms)
+
+    def _claim(self, term: int) -> Claim:
+        return Claim(
             host="shard-0",
             node=node_name(),
             pid=os.getpid(),
@@ -134,10 +143,14 @@ class Embedded:
             shard=0,
             shards=1,
             # A nameless memory store is another one for each who opens it, so it knows no terms.
-            term=None if kind_of(settings.store) == "memory" else term,
+            term=None if kind_of(self._settings.store) == "memory" else term,
         )
+
+    async def _open(self) -> None:
+        await self._control.prepare(shards=1, migrate=self._settings.migrate)
+        self._term = term = await self._acquire()
         try:
-            await self._shard.start(claim)
+            await self._shard.start(self._claim(term))
         except BaseException:
             await self._shard.close()
             await self._control.release(term)

@@ -30,6 +30,12 @@ class ClassUse:
         self.decoders: dict[str, Decode] = {name: handler.decode_result for name, handler in spec.handlers.items()}
         self.reference = _reference_class(self)
 
+    def copy(self, state: bytes) -> Any:
+        """An instance with this stored state; it belongs to no engine, as if made by hand. Raises StateUnreadable."""
+        copy = self.spec.revive(state, None)
+        del copy.__dict__["_durable"]
+        return copy
+
 
 class Submitter(Protocol):
     """What a reference needs of its engine: the way calls leave, of which there are several."""

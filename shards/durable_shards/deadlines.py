@@ -62,6 +62,13 @@ class Deadlines:
             heapq.heapify(self._heap)
             self._stale = 0
 
+    def next_due(self) -> float | None:
+        """The earliest deadline that counts (monotonic seconds); None when there is none."""
+        while self._heap and self._heap[0][2].armed != self._heap[0][0]:
+            heapq.heappop(self._heap)
+            self._stale -= 1
+        return self._heap[0][0] if self._heap else None
+
     def run_due(self) -> None:
         """Expire what is due and set the timer for what is next. Called by the timer, or by a test's clock."""
         now = self._clock.monotonic()

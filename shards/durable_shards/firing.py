@@ -25,7 +25,8 @@ from durable_shards.gate import Gate
 from durable_shards.recurrence import recurrence_of
 from durable_shards.turn import Turns
 from durable_shards.wire import Call, Peer
-from durable_storage.store import AlarmRow
+from durable_storage import crashpoints
+from durable_storage.store import AlarmRow, Store
 
 Verdict = Literal["retry", "count", "park"]
 """What becomes of an alarm whose firing failed: tried again later or parked, as the settings say; left armed as it is,
@@ -70,11 +71,12 @@ def _call(spec: AlarmSpec, row: AlarmRow, obj: Any) -> Any:
 class Firings:
     """Fires the alarms of one shard's objects."""
 
-    def __init__(self, gate: Gate, turns: Turns, clock: Clock, settings: AlarmSettings) -> None:
+    def __init__(self, gate: Gate, turns: Turns, clock: Clock, settings: AlarmSettings, *, store: Store) -> None:
         self._gate = gate
         self._turns = turns
         self._clock = clock
         self._settings = settings
+        self._store = store
         self.failures = 0
         self.parked = 0
 
@@ -100,6 +102,8 @@ class Firings:
             return
         if act.alarms_now.get(name) is not row:  # `after_load` has been at it
             self.fire(act, call, name, at)
+            return
+        if crashpoints.reach("before_fire", self._store):
             return
         if isinstance(call.peer, Firing):
             call.peer.began = True

@@ -15,7 +15,7 @@ from durable_shards import shard_events
 from durable_shards.activation import Activation
 from durable_shards.gate import Gate
 from durable_shards.wire import Call
-from durable_storage import storage_events
+from durable_storage import crashpoints, storage_events
 from durable_storage.errors import DurableError, StoreUnavailable
 from durable_storage.store import ResultRow, Store, Stored
 
@@ -192,6 +192,8 @@ class Loader:
         return self._objects.waiting + self._keys.waiting
 
     async def _load(self, acts: Sequence[Activation]) -> Sequence[Stored | None]:
+        if crashpoints.reach("before_load", self._store):
+            return []  # to a loader that is closed by now
         return await storage_events.load(self._store, [act.address for act in acts], self._shard)
 
     def _loaded(self, act: Activation, stored: Stored | None) -> None:

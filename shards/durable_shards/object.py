@@ -182,7 +182,7 @@ class DurableObject:
         if context is None:
             said = f"this {type(self).__name__} was made without an engine, so it cannot call other objects"
             raise EngineClosed(
-                f"{said}; test such handlers with an engine: Engine('memory://', objects=[...], shards=0)"
+                f"{said}; test such handlers with an engine: pytest's fixture `durable`, or `durable_engine.testing`"
             )
         return context.engine
 

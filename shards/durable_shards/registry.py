@@ -43,17 +43,19 @@ class Registry:
         """
         if isinstance(objects, (str, type)):
             objects = [objects]
-        classes: dict[str, ClassSpec] = {}
+        registry = cls({})
         for each in objects:
             for spec in _named(each) if isinstance(each, str) else [spec_of(each)]:
-                other = classes.setdefault(spec.name, spec)
-                if other.cls is not spec.cls:
-                    first, second = (f"{one.cls.__module__}.{one.cls.__qualname__}" for one in (other, spec))
-                    said = f"{first} and {second} have one stored name, {spec.name!r}, and cannot be served together"
-                    raise DefinitionError(
-                        f"{said}; give one another: class {spec.cls.__name__}(DurableObject, name=...)"
-                    )
-        return cls(classes)
+                registry.add(spec)
+        return registry
+
+    def add(self, spec: ClassSpec) -> None:
+        """Serve one class more. Raises DefinitionError for another one of the same stored name."""
+        other = self.classes.setdefault(spec.name, spec)
+        if other.cls is not spec.cls:
+            first, second = (f"{one.cls.__module__}.{one.cls.__qualname__}" for one in (other, spec))
+            said = f"{first} and {second} have one stored name, {spec.name!r}, and cannot be served together"
+            raise DefinitionError(f"{said}; give one another: class {spec.cls.__name__}(DurableObject, name=...)")
 
 
 def _named(text: str) -> list[ClassSpec]:

@@ -214,7 +214,7 @@ class DeadlineScheduler:
         if error is None:
             self._fired += began
             self._land(alarm)
-        elif (hold := _hold_seconds(error, began)) is not None:
+        elif (hold := hold_seconds(error, began)) is not None:
             self._land(alarm, hold)
         else:
             self._failed(alarm, problem_of(error), _DeadlineFiring(alarm, self._noted))
@@ -329,7 +329,7 @@ class DeadlineScheduler:
             await asyncio.wait((self._sweeping,))
 
 
-def _hold_seconds(error: DurableError, began: bool) -> float | None:
+def hold_seconds(error: DurableError, began: bool) -> float | None:
     """How long to hold back an alarm whose object could not be told; None when it was told, and failed."""
     if isinstance(error, ObjectParked):
         return PARKED_OBJECT_SECONDS

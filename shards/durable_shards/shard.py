@@ -150,7 +150,7 @@ class Shard:
             run=self.run,
             resume=self.resume,
         )
-        self.firings = Firings(self.gate, self.turns, self.clock, self.settings.alarms)
+        self.firings = Firings(self.gate, self.turns, self.clock, self.settings.alarms, store=self.store)
         self._parts = Parts(self.gate, self.keys, self.firings, self.turns.revive)
         self.alarms = AlarmDriver(self._make_scheduler(self), self.registry.classes, self.receive)
         asked_at = self.clock.monotonic()

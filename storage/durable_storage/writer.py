@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from durable_storage import storage_events
+from durable_storage import crashpoints, storage_events
 from durable_storage.errors import DurableError, Fenced
 from durable_storage.limits import BATCH_ROWS_MAX
 from durable_storage.store import Change, Store
@@ -77,7 +77,7 @@ class Writer:
         self._flying: list[Entry] = []
         self._commit: asyncio.Task[dict[int, Exception]] | None = None
         self._start_scheduled = False
-        self._stopped = False
+        self._stopped = self._abandoned = False
         self._batches = self._rows = self._refused = 0
 
     def add(self, entry: Entry) -> None:
@@ -90,6 +90,10 @@ class Writer:
     def stop(self) -> None:
         """Take no more batches; one in flight is left to finish."""
         self._stopped = True
+
+    def abandon(self) -> None:
+        """The same, and nobody hears of the one in flight either: it is durable or not, as after a crash."""
+        self._stopped = self._abandoned = True
 
     def statistics(self) -> WriterStatistics:
         """A snapshot."""
@@ -105,6 +109,8 @@ class Writer:
             if self._gathering:
                 self._start()
             return
+        if crashpoints.reach("before_commit", self._store):
+            return
         self._flying = entries
         sent_at = self._monotonic()
         saving = storage_events.save(self._store, [entry.change() for entry in entries], self._shard)
@@ -116,12 +122,17 @@ class Writer:
     def _finish(self, done: asyncio.Task[dict[int, Exception]], sent_at: float) -> None:
         entries, self._flying = self._flying, []
         self._commit = None
+        if self._abandoned:
+            _look_at(done)
+            return
         if done.cancelled():
             self._fail(entries, Fenced("the shard was stopped while a commit was under way"))
             return
         error = done.exception()
         if error is not None:
             self._fail(entries, error if isinstance(error, Exception) else DurableError(str(error)))
+            return
+        if crashpoints.reach("after_commit", self._store):
             return
         refused = done.result()
         self._batches += 1
@@ -154,3 +165,9 @@ class Writer:
         self._stopped = True
         self._flying = entries
         self._on_stop(error)
+
+
+def _look_at(done: asyncio.Task[dict[int, Exception]]) -> None:
+    """Nobody wants to know how it ended; asyncio complains of errors that nobody looked at."""
+    if not done.cancelled():
+        done.exception()

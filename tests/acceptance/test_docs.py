@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -40,6 +42,21 @@ def test_the_guides_that_the_seed_has_are_here() -> None:
     assert len(lifecycle) >= 2
     for page in ("quickstart.md", "guide/objects.md", "guide/lifecycle.md", "from-elixir.md", "reference/settings.md"):
         assert f"]({page})" in index
+
+
+def test_the_tests_that_a_page_shows_pass(tmp_path: Path) -> None:
+    """The files of the guide to testing are a project of somebody else's, and pytest has nothing to say about it."""
+    files = {block.title: block.text for block in blocks((DOCS / "guide" / "testing.md").read_text()) if block.title}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    expected = sum(len(re.findall(r"^ *(?:async )?def test_", text, re.MULTILINE)) for text in files.values())
+
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-rA"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    passed = set(re.findall(r"^PASSED (\S+?)(?:\[.*)?$", ran.stdout, re.MULTILINE))
+    assert len(passed) == expected > 15
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))

@@ -52,7 +52,8 @@ async def row_of_host(admin: asyncpg.Connection[Any]) -> tuple[int, int]:
 async def backends_waiting_for_a_lock(admin: asyncpg.Connection[Any]) -> list[int]:
     """Process ids of our backends that wait."""
     query = """SELECT pid FROM pg_stat_activity
-        WHERE application_name LIKE 'durable-engine shard-0%' AND wait_event_type = 'Lock'"""
+        WHERE application_name LIKE 'durable-engine shard-0%' AND wait_event_type = 'Lock'
+        AND datname = current_database()"""
     return [row[0] for row in await admin.fetch(query)]
 
 
@@ -179,7 +180,7 @@ async def test_a_terminated_backend_is_replaced_without_a_word(
     for version in range(2, 5):
         ended = await admin.fetchval(
             """SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
-            WHERE application_name LIKE 'durable-engine shard-0%'"""
+            WHERE application_name LIKE 'durable-engine shard-0%' AND datname = current_database()"""
         )
         assert ended
         assert await store.load([address("a")]) == [Stored(b"%d" % (version - 2), version - 1, ())]
@@ -335,7 +336,7 @@ async def test_a_read_only_server_is_waited_out(
     await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     await admin.execute(
         """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-        WHERE application_name LIKE 'durable-engine shard-0%'"""
+        WHERE application_name LIKE 'durable-engine shard-0%' AND datname = current_database()"""
     )
     commit = asyncio.create_task(store.commit([change("a", b"1", 2)]))
     await watch_for(lambda: store.unavailable_since is not None)

@@ -138,7 +138,7 @@ def test_without_an_engine_the_object_has_no_id_a_clock_and_no_way_out() -> None
     counter = Counter()  # type: ignore[call-arg]
     assert counter.id is None
     assert counter.now().utcoffset() == timedelta(0)
-    with pytest.raises(EngineClosed, match=r"made without an engine.*Engine\('memory://'"):
+    with pytest.raises(EngineClosed, match=r"made without an engine.*fixture `durable`"):
         _ = counter.engine
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, assert_type
 
 from durable_engine import Client, DurableObject, Engine, PendingAlarm, Rejected, alarm, field, handler
+from durable_engine.testing import Durable, eventually, perform_alarm
 
 
 class OutOfStock(Rejected):
@@ -127,3 +128,30 @@ async def caller(engine: Engine) -> None:
 def blocking(client: Client) -> None:
     assert_type(client.call(Counter.increment, "user-123", 5), int)
     assert_type(client.state(Counter, "user-123"), Counter | None)
+
+
+async def in_a_test(durable: Durable) -> None:
+    assert_type(durable.at(Counter, "user-123", prefix="tenant"), Counter)
+    assert_type(await durable.call(Counter.increment, "user-123", 5), int)
+    assert_type(await durable.call(Counter.increment, "user-123", idempotency_key="k"), int)
+    await durable.send(Counter.increment, "user-123", 5)
+    assert_type(await durable.persisted(Counter, "user-123"), Counter | None)
+    assert_type(await durable.persisted("Counter", "user-123"), dict[str, Any] | None)
+    assert_type(await durable.assert_persisted(Counter, "user-123", count=1), Counter)
+    assert_type(await durable.assert_persisted(Counter, "user-123", {"count": 1}), Counter)
+    await durable.assert_persisted(Counter, "user-123", None)
+    assert_type(await durable.pending(Counter, "user-123"), list[PendingAlarm])
+    assert_type(await durable.assert_alarm_scheduled(Counter, "user-123", Counter.reset), PendingAlarm)
+    await durable.refute_alarm_scheduled(Counter, "user-123", "reset")
+    await durable.fire(Counter, "user-123", Counter.reset)
+    assert_type(await durable.drain(max=10), int)
+    durable.crash()
+    await durable.crash(Counter, "user-123")
+    await durable.advance(timedelta(minutes=1))
+    assert_type(durable.fail_next_save().fired, bool)
+    assert_type((await durable.crash_at("after_commit", nth=2)).fired, bool)
+    assert_type(durable.now(), datetime)
+    assert_type(await eventually(lambda: durable.persisted(Counter, "user-123"), timeout=1), Counter)
+    assert_type(await durable.eventually(durable.now, interval=0.1), datetime)
+    await perform_alarm(Counter(count=1), Counter.reset, attempt=1)
+    assert_type(durable.engine, Engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from durable_engine import Client, DurableObject, Engine, Rejected, alarm, field, handler
+from durable_engine.testing import Durable, perform_alarm
 
 
 class OutOfStock(Rejected):
@@ -99,3 +100,14 @@ async def caller(engine: Engine, client: Client) -> None:
     await engine.alarms(Counter, "user-123").schedule(Counter.increment, after=timedelta(1))  # expect: no alarm
     state: Counter = await engine.state(Counter, "user-123")  # expect: may be None
     print(names, text, when, state)
+
+
+async def in_a_test(durable: Durable) -> None:
+    await durable.at(Counter, "user-123").increment("5")  # expect: wrong type of an argument
+    await durable.call(Counter.increment, "user-123", "5")  # expect: wrong type of an argument
+    text: str = await durable.call(Counter.increment, "user-123", 5)  # expect: returns an int
+    state: Counter = await durable.persisted(Counter, "user-123")  # expect: may be None
+    await durable.fire(Counter, "user-123", Counter.increment)  # expect: a handler is no alarm
+    await durable.advance(60)  # expect: durations are timedelta
+    await perform_alarm(Counter(), Counter.get)  # expect: a handler is no alarm
+    print(text, state)
