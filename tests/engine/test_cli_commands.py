@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from durable_engine.views import ClientStatistics, EngineStatistics, ShardView
-from durable_shards.alarms import PendingAlarm
 from durable_shards.statistics import SchedulerStatistics, ShardStatistics
+from durable_shards.system_alarms import described
 from durable_storage.errors import PersistenceFailed, Unavailable
+from durable_storage.store import AlarmRow
 from durable_storage.writer import WriterStatistics
 from tests.support.fake_client import FakeClient, Run
 
@@ -165,23 +166,24 @@ def test_objects_list_prints_a_page_and_how_to_get_the_next(run: Run, fake: Fake
     assert json.loads(run("objects", "list", "Counter", "--limit", "2", "--json").stdout) == ["a", "b c"]
 
 
+RESET = described(AlarmRow("reset", datetime(2013, 1, 1, tzinfo=UTC), attempts=1, is_parked=True))
 SHOWN = {"state": {"count": 3, "tags": ["x"]}, "version": 7, "live": True}
 
 
 def test_objects_show_prints_state_alarms_and_where(run: Run, fake: FakeClient) -> None:
     """What is known of an object is one JSON object."""
-    alarm = PendingAlarm("reset", datetime(2013, 1, 1, tzinfo=UTC), 1, None)
-    fake.replies |= {"$state": SHOWN, "pending": [alarm], "where": 5}
+    fake.replies |= {"$state": SHOWN, "$alarms": [RESET], "where": 5}
     shown = json.loads(run("objects", "show", "Counter", "c", "--json").stdout)
     assert {name: shown[name] for name in SHOWN} == SHOWN
-    assert shown["alarms"] == [{"name": "reset", "at": "2013-01-01T00:00:00+00:00", "attempt": 1, "payload": None}]
+    assert shown["alarms"] == [RESET]
     text = run("objects", "show", "Counter", "c").stdout
     assert all(word in text for word in ("Counter 'c'", "version 7", "memory of shard 5", "count", "3", "reset"))
+    assert text.splitlines()[-1].endswith("parked")
 
 
 def test_an_object_of_alarms_only_can_be_shown(run: Run, fake: FakeClient) -> None:
     """It has no state, but it is there."""
-    fake.replies["pending"] = [PendingAlarm("reset", datetime(2013, 1, 1, tzinfo=UTC))]
+    fake.replies["$alarms"] = [RESET]
     shown = json.loads(run("objects", "show", "Counter", "c", "--json").stdout)
     assert (shown["state"], shown["version"], len(shown["alarms"])) == (None, 0, 1)
     assert "no state was ever stored" in run("objects", "show", "Counter", "c").stdout

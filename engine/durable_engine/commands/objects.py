@@ -72,7 +72,7 @@ def show_object(
     label = label_of(object_type, object_id, prefix)
     with connected(connect, timeout) as client:
         found = client.call_by_name(object_type, object_id, "$state", prefix=prefix)
-        alarms = client.alarms(object_type, object_id, prefix=prefix).pending()
+        alarms = client.call_by_name(object_type, object_id, "$alarms", prefix=prefix)
         shard = client.where(object_type, object_id, prefix=prefix)
     if found is None and not alarms:
         raise Failure(f"there is no {label}", hint=f"durable-engine objects list {object_type}", kind="NotFound")
@@ -85,7 +85,7 @@ def show_object(
         "live": found["live"],
         "shard": shard,
         "state": found["state"],
-        "alarms": [alarm._asdict() for alarm in alarms],
+        "alarms": alarms,
     }
     output.show(shown, _describe(label, shown))
 
@@ -102,7 +102,11 @@ def _describe(label: str, shown: dict[str, Any]) -> Iterator[str]:
             yield f"  {name.ljust(width)}  {encode_json(value)}"
     if shown["alarms"]:
         yield ""
-        yield from table(shown["alarms"], ["name", "at", "attempt", "payload"])
+        rows = [
+            {**alarm, "payload": encode_json(alarm["payload"]), "parked": "parked" if alarm["parked"] else None}
+            for alarm in shown["alarms"]
+        ]
+        yield from table(rows, ["name", "at", "attempt", "recurrence", "payload", "parked"])
 
 
 @objects.command("wake")
