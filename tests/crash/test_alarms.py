@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from durable_engine import Client
+from durable_shards.schedulers import STREAK_FREE, STREAK_SECONDS_MAX
 from tests.crash.conftest import MakeServer
 from tests.crash.storm import (
     IDS,
@@ -198,3 +200,49 @@ def test_a_stopped_shard_that_wakes_after_the_takeover_fires_nothing(
     assert "shard 1 stops" in first.log
     assert not {*zombies} & {pid for state, _ in found.values() for *_, pid in state["fired"]}
     assert [runs.of(pid) for pid in zombies] == [0, 0]
+
+
+def test_a_crash_of_postgresql_in_the_middle_of_a_storm_loses_nothing(
+    make_storm: MakeStorm, postgres_server: PostgresServer, runs: Runs, chance: random.Random
+) -> None:
+    """parity 45, 84: alarms wait while the database is away, and nothing is fired twice when it is back."""
+    server = make_storm(postgres_server.url).start()
+    pids = {shard["pid"] for shard in server.shards()}
+    alarms = plan(chance, seconds=6)
+    with Arming(server, alarms):
+        for _ in range(3):
+            runs.advance(chance.randint(20, 150))
+            crashed = postgres_server.pid
+            postgres_server.stop("immediate")
+            assert not is_alive(crashed)
+            postgres_server.start()
+
+    found = check_end(server, alarms)
+    assert {pid for state, _ in found.values() for *_, pid in state["fired"]} == pids, "no shard had to be restarted"
+
+
+def test_an_alarm_that_arms_itself_at_once_for_ever_leaves_the_shard_to_others(
+    make_storm: MakeStorm, store: str, runs: Runs
+) -> None:
+    """parity 83: after its first rounds it is paced, while calls to it and to others in its shard are answered."""
+    server = make_storm(store, shards=1).start()
+    with server.client(timeout=20) as client:
+        client.call_by_name("Spinner", "wild", "begin", [], {}, timeout=20)
+        runs.advance(STREAK_FREE + 10)  # now it is slowed down for good
+        begun, before, turns = time.monotonic(), len(runs), turns_of(server)
+
+        counted = [client.call_by_name("Spinner", f"calm-{n % 10}", "count", [], {}, timeout=20) for n in range(500)]
+        runs.advance(20)
+
+        rounds, turns, seconds = len(runs) - before, turns_of(server) - turns, time.monotonic() - begun
+        assert counted == [n // 10 + 1 for n in range(500)]
+        assert rounds <= seconds / STREAK_SECONDS_MAX + 1, f"{rounds} rounds in {seconds:.2f} s"
+        assert turns <= 500 + rounds + 2, "it kept the shard busy in some other way"
+        assert client.call_by_name("Spinner", "wild", "get", [], {}, timeout=20) >= before
+    assert "failed" not in server.log
+
+
+def turns_of(server: Server) -> int:
+    """Turns of all shards since they started."""
+    with server.client() as client:
+        return sum(shard.statistics.turns for shard in client.statistics().shards)
