@@ -6,8 +6,9 @@ store, on start and every `alarm_poll`, brings what has come near (and is the sa
 whether an alarm fires is decided in its object's turn.
 
 Firings in flight are bounded, and started in portions between which calls are served, so that a storm of due alarms
-takes its share and no more. An alarm that arms itself again at once, over and over, is slowed down to ten times a
-second.
+takes its share and no more. An alarm whose firing arms it again at once, or another of its object that does the same,
+over and over, is slowed down to ten times a second. Ticks of a rule are not counted: those that were missed are fired
+one after the other.
 """
 
 from __future__ import annotations
@@ -94,20 +95,39 @@ class _Armed(NamedTuple):
 class _DeadlineFiring(Firing):
     """One firing in flight."""
 
-    __slots__ = ("_ended", "alarm")
+    __slots__ = ("_ended", "_rounds", "alarm", "round")
 
-    def __init__(self, alarm: DueAlarm, ended: Callable[[DueAlarm, DurableError | None, bool], None]) -> None:
+    def __init__(
+        self,
+        alarm: DueAlarm,
+        ended: Callable[[DueAlarm, DurableError | None, bool], None],
+        rounds: dict[Key, int],
+        number: int = 0,
+    ) -> None:
         self.alarm = alarm
+        self.round = number
+        """How many firings led to this one, each of which armed the next one at once."""
         self._ended = ended
+        self._rounds = rounds
 
     def encode(self, call: Call, version: int, result: Any) -> Any:
+        if self.book is not None:  # the turn has ended well; the scheduler hears of the armings when they are durable
+            for name in self.book.armed_by_firing():
+                self._rounds[self.alarm.address, name] = self.round + 1
         return bool(result)
 
     def put(self, call: Call, encoded: Any) -> None:
+        self._forget()
         self._ended(self.alarm, None, encoded)
 
     def fail(self, call: Call, error: DurableError) -> None:
+        self._forget()
         self._ended(self.alarm, error, self.began)
+
+    def _forget(self) -> None:
+        if self.book is not None:
+            for name in self.book.armed_by_firing():
+                self._rounds.pop((self.alarm.address, name), None)
 
 
 class DeadlineScheduler:
@@ -125,7 +145,10 @@ class DeadlineScheduler:
         self._armed: dict[Key, _Armed] = {}
         self._flying: dict[Key, bool] = {}
         """Firings in flight; True when another one of the same alarm is due already."""
+        self._rounds: dict[Key, int] = {}
+        """Armings by firings whose commit is under way: how many firings led to each."""
         self._streaks: dict[Key, int] = {}
+        """The same of alarms that are armed or in flight; those alone that were armed at once."""
         self._horizon = clock.now()
         """Every alarm of ours that is armed for before this is in memory."""
         self._sweep_at = self._horizon
@@ -149,8 +172,9 @@ class DeadlineScheduler:
         """See `Scheduler`."""
         for row in rows:
             key = (address, row.name)
+            when = self._earliest(key, row)
             if row.at < self._horizon:
-                self._put(key, row.at, max(row.at, self._earliest(key, row)))
+                self._put(key, row.at, when)
             else:
                 self._armed.pop(key, None)
         if len(self._armed) > 2 * WINDOW_MAX:
@@ -168,14 +192,16 @@ class DeadlineScheduler:
         heapq.heappush(self._heap, (when, next(self._order), key))
 
     def _earliest(self, key: Key, row: AlarmRow) -> datetime:
-        """When an alarm may fire that its own firing armed: at once for a while, then ever later."""
-        now = self._clock.now()
-        if key not in self._flying or (row.at - now).total_seconds() > STREAK_ENDS_SECONDS:
+        """When an alarm may fire that was armed by a firing: at once for a while, then ever later."""
+        streak, now = self._rounds.pop(key, 0), self._clock.now()
+        if not streak or (row.at - now).total_seconds() > STREAK_ENDS_SECONDS:
             self._streaks.pop(key, None)
             return row.at
-        streak = self._streaks[key] = self._streaks.get(key, 0) + 1
+        self._streaks[key] = streak
         over = streak - STREAK_FREE
-        return row.at if over <= 0 else now + timedelta(seconds=min(STREAK_SECONDS_MAX, 0.001 * 2 ** min(over, 10)))
+        if over <= 0:
+            return row.at
+        return max(row.at, now + timedelta(seconds=min(STREAK_SECONDS_MAX, 0.001 * 2.0 ** min(over, 10))))
 
     # Firing.
 
@@ -207,7 +233,7 @@ class DeadlineScheduler:
         self._flying[key] = False
         self._late_seconds_max = max(self._late_seconds_max, (now - at).total_seconds())
         alarm = DueAlarm(key[0], key[1], at)
-        self._fire(alarm, _DeadlineFiring(alarm, self._ended))
+        self._fire(alarm, _DeadlineFiring(alarm, self._ended, self._rounds, self._streaks.get(key, 0)))
 
     def _ended(self, alarm: DueAlarm, error: DurableError | None, began: bool) -> None:
         """A firing is durable (or was none), or it failed, and then nothing of it exists."""
@@ -217,7 +243,7 @@ class DeadlineScheduler:
         elif (hold := hold_seconds(error, began)) is not None:
             self._land(alarm, hold)
         else:
-            self._failed(alarm, problem_of(error), _DeadlineFiring(alarm, self._noted))
+            self._failed(alarm, problem_of(error), _DeadlineFiring(alarm, self._noted, self._rounds))
 
     def _noted(self, alarm: DueAlarm, error: DurableError | None, _: bool) -> None:
         """A failure stands in the alarm's row, or could not be written there."""

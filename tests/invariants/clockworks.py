@@ -52,6 +52,9 @@ class Clockwork(DurableObject, hibernate_after=timedelta(seconds=5), shutdown_af
 
     @handler
     def cancel(self, name: str) -> bool:
+        return self._cancel(name)
+
+    def _cancel(self, name: str) -> bool:
         assert self.alarms.cancel(name) is (name in self.armed), f"{name}: {self.armed}"
         if name not in self.armed:
             return False
@@ -60,13 +63,13 @@ class Clockwork(DurableObject, hibernate_after=timedelta(seconds=5), shutdown_af
 
     @handler
     def cancel_and_arm(self, name: str, token: int, seconds: float, fails: int = 0) -> None:
-        self.cancel(name)
+        self._cancel(name)
         self._arm(name, token, fails, after=timedelta(seconds=seconds))
 
     @handler
     def cancel_all(self) -> None:
         for name in sorted(self.armed):
-            self.cancel(name)
+            self._cancel(name)
 
     @handler
     def reject(self, name: str, token: int, seconds: float, fails: int = 0) -> None:
