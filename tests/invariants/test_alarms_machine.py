@@ -74,15 +74,16 @@ class Witness(MemoryWorld):
         before = NEW if change.delete else self.state(address)
         super()._store(change)
         rows, after = self.rows(address), self.state(address)
-        self.seen |= {token_of(row) for row in rows.values()}
+        self.seen |= {token_of(row) for row in rows.values()} | {token for _, token, _, _ in after["fired"]}
         inside = {each: token_of(row) for each, row in rows.items() if each not in OUTSIDE}
         assert inside == after["armed"], f"state and rows of {name} tell different stories: {after['armed']}, {inside}"
         new = after["fired"][len(before["fired"]) :]
         assert after["fired"][: len(before["fired"])] == before["fired"], "history was rewritten"
         self._note_effects(name, new)
         if not change.delete:
-            explained = {token for _, token, _, _ in new} | {*after["dropped"][len(before["dropped"]) :]}
-            self._explain(name, rows_before, rows, explained)
+            fired = {alarm: token for alarm, token, _, _ in new}
+            dropped = {*after["dropped"][len(before["dropped"]) :], *(token for _, token, _, _ in new)}
+            self._explain(name, rows_before, rows, dropped, fired)
 
     def _note_effects(self, name: str, new: list[list[Any]]) -> None:
         for alarm, token, tick, at in new:
@@ -95,15 +96,15 @@ class Witness(MemoryWorld):
             self.last[token] = (tick, timedelta(0))
 
     def _explain(
-        self, name: str, before: dict[str, AlarmRow], rows: dict[str, AlarmRow], explained: set[int]
+        self, name: str, before: dict[str, AlarmRow], rows: dict[str, AlarmRow], explained: set[int], fired: dict[str, int]
     ) -> None:
-        """Every arming that is gone was fired, cancelled or replaced."""
+        """Every arming that is gone was fired, cancelled or replaced; what replaced it may itself be fired by now."""
         for each, row in before.items():
             token = token_of(row)
             after = rows.get(each)
             if after is not None and token_of(after) == token:
                 self._check_same(name, row, after)
-            elif token not in explained and (each not in OUTSIDE or after is None):
+            elif token not in explained and (each not in OUTSIDE or (after is None and each not in fired)):
                 assert each in OUTSIDE, f"{each} of {name} ({token}) is lost"
                 self.cancels[name] -= 1
                 assert self.cancels[name] >= 0, f"{each} of {name} ({token}) is lost"
