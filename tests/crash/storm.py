@@ -122,7 +122,8 @@ async def insist(engine: Engine, object_id: str, handler: str, args: list[Any], 
                     "Storm", object_id, handler, args, {}, timeout=TIMEOUT_SECONDS, idempotency_key=key
                 )
             except DurableError as error:
-                assert error.retryable or error.outcome == "unknown", error
+                if not error.retryable and error.outcome != "unknown":
+                    raise
 
 
 class Runs:

@@ -45,7 +45,9 @@ class Storm(DurableObject):
 
     def handle_alarm(self, name: str, payload: Any, at: datetime) -> None:
         note_run()
-        self.fired.append([payload["token"], payload["step"], at.isoformat(), datetime.now(UTC).isoformat(), os.getpid()])
+        self.fired.append(
+            [payload["token"], payload["step"], at.isoformat(), datetime.now(UTC).isoformat(), os.getpid()]
+        )
         if payload["left"] > 0:
             following = {**payload, "step": payload["step"] + 1, "left": payload["left"] - 1}
             self.alarms.schedule(name, after=timedelta(milliseconds=30 * payload["left"]), payload=following)

@@ -96,7 +96,12 @@ class Witness(MemoryWorld):
             self.last[token] = (tick, timedelta(0))
 
     def _explain(
-        self, name: str, before: dict[str, AlarmRow], rows: dict[str, AlarmRow], explained: set[int], fired: dict[str, int]
+        self,
+        name: str,
+        before: dict[str, AlarmRow],
+        rows: dict[str, AlarmRow],
+        explained: set[int],
+        fired: dict[str, int],
     ) -> None:
         """Every arming that is gone was fired, cancelled or replaced; what replaced it may itself be fired by now."""
         for each, row in before.items():
@@ -146,7 +151,9 @@ class AlarmsMachine(WorldMachine):
 
     # What clients do.
 
-    @rule(name=IDS, how=st.sampled_from(ARMINGS), alarm=st.sampled_from(NAMES), seconds=SECONDS, fails=st.integers(0, 4))
+    @rule(
+        name=IDS, how=st.sampled_from(ARMINGS), alarm=st.sampled_from(NAMES), seconds=SECONDS, fails=st.integers(0, 4)
+    )
     def arm(self, name: str, how: str, alarm: str, seconds: float, fails: int) -> None:
         token = next(self.tokens)
         if how == "poison":
