@@ -151,7 +151,8 @@ class DeadlineScheduler:
         """The same of alarms that are armed or in flight; those alone that were armed at once."""
         self._horizon = clock.now()
         """Every alarm of ours that is armed for before this is in memory."""
-        self._sweep_at = self._horizon
+        self._sweep_at = 0.0
+        """Monotonic, so that a clock that is set back puts off no sweep."""
         self._sweeping: asyncio.Future[list[DueAlarm]] | None = None
         self._is_partial = False
         """There is more before the end of the window than fits into memory."""
@@ -225,9 +226,18 @@ class DeadlineScheduler:
                 continue
             begun += 1
             self._begin(key, self._armed.pop(key).at, now)
-        if now >= self._sweep_at:
+        if self._must_sweep(now):
             self._sweep()
         self._wake()
+
+    def _must_sweep(self, now: datetime) -> bool:
+        """Whether it is time, or the clock has come too near to what is not in memory: it may have been set."""
+        if self._clock.monotonic() >= self._sweep_at:
+            return True
+        if not self._is_partial:
+            return now + self._poll >= self._horizon
+        # All that there is room for may be held back, while what is beyond the horizon is due.
+        return now >= self._horizon and (not self._heap or self._heap[0][0] > now)
 
     def _begin(self, key: Key, at: datetime, now: datetime) -> None:
         self._flying[key] = False
@@ -279,10 +289,9 @@ class DeadlineScheduler:
             return
         if self._is_partial and len(self._armed) < WINDOW_MAX // 2:
             self._sweep()
-        due = self._sweep_at
+        seconds = self._sweep_at - self._clock.monotonic()
         if self._heap and len(self._flying) < IN_FLIGHT_MAX:  # else a firing that ends wakes us
-            due = min(due, self._heap[0][0])
-        seconds = (due - self._clock.now()).total_seconds()
+            seconds = min(seconds, (self._heap[0][0] - self._clock.now()).total_seconds())
         at = self._loop.time() + min(max(seconds, 0.0), LOOK_SECONDS_MAX)
         if self._timer is None or at < self._timer_at:
             self._stop_timer()
@@ -300,7 +309,7 @@ class DeadlineScheduler:
         if self._sweeping is not None or self._paused:
             return
         now = self._clock.now()
-        self._sweep_at = now + self._poll
+        self._sweep_at = self._clock.monotonic() + self._poll.total_seconds()
         # From here on, so that no commit during the query is missed.
         self._horizon = max(self._horizon, now + 2 * self._poll)
         limit = WINDOW_MAX + len(self._flying) + len(self._armed)
@@ -314,7 +323,7 @@ class DeadlineScheduler:
             return
         if (error := done.exception()) is not None:
             log.warning("the alarms that are due could not be read, trying again: %s", error)
-            self._sweep_at = self._clock.now() + timedelta(seconds=RETRY_SECONDS)
+            self._sweep_at = self._clock.monotonic() + RETRY_SECONDS
             self._is_partial = False
         else:
             page = done.result()
@@ -359,6 +368,6 @@ def hold_seconds(error: DurableError, began: bool) -> float | None:
     """How long to hold back an alarm whose object could not be told; None when it was told, and failed."""
     if isinstance(error, ObjectParked):
         return PARKED_OBJECT_SECONDS
-    is_undone_with_others = isinstance(error, PersistenceFailed) and error.retryable
+    is_undone_with_others = isinstance(error, PersistenceFailed) and (error.retryable or not began)
     is_unreached = isinstance(error, (Overloaded, NotOwner, Unavailable, CallTimeout)) and not began
     return HOLD_SECONDS if is_undone_with_others or is_unreached else None
