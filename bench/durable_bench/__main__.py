@@ -10,14 +10,15 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
+from durable_bench.alarms import ALARMS, COUNT, Punctuality, punctuality
 from durable_bench.measure import Measurement, measure
 from durable_bench.memory import MEMORY, OBJECTS, Weight, weigh
-from durable_bench.report import document, table, table_of_weights, write_json
+from durable_bench.report import document, table, table_of_alarms, table_of_weights, write_json
 from durable_bench.scenarios import SCENARIOS, Scenario
 from durable_bench.server import served
 from durable_bench.stores import STORES, fresh_store, temporary_directory
 
-NAMES = [*SCENARIOS, *MEMORY]
+NAMES = [*SCENARIOS, *ALARMS, *MEMORY]
 TABLE_COLUMNS = 96
 """What the table needs; on a narrower screen its lines wrap rather than lose digits."""
 
@@ -34,6 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seconds", type=float, default=3.0, help="of each repetition (default: %(default)s)")
     add("--in-flight", type=int, help="callers at once (default: as the scenario says)")
     add("--objects", type=int, default=OBJECTS, help="that are weighed (default: %(default)s)")
+    add("--alarms", type=int, default=COUNT, help="that are set (default: %(default)s)")
     add("--shards", type=int, default=1, help="shard processes (default: %(default)s)")
     add("--bind", metavar="URL", help="address of the server (default: a unix socket)")
     add(
@@ -54,9 +56,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-async def measure_store(kind: str, options: argparse.Namespace, console: Console) -> list[Measurement]:
+async def measure_store(
+    kind: str, options: argparse.Namespace, console: Console
+) -> tuple[list[Measurement], list[Punctuality]]:
     """All scenarios on one server with one fresh store."""
-    measurements = []
+    measurements, alarms = [], []
     with temporary_directory(options.directory) as directory:
         bind = options.bind or f"ipc://{directory / 'server'}"
         with fresh_store(kind, directory, options.postgres) as store:
@@ -72,7 +76,12 @@ async def measure_store(kind: str, options: argparse.Namespace, console: Console
                         seconds=options.seconds,
                     )
                     measurements.append(one)
-    return measurements
+                for name in (name for name in options.scenarios if name in ALARMS):
+                    console.print(f"{kind}: {ALARMS[name]} ...", highlight=False)
+                    alarms.append(
+                        await punctuality(engine, name, kind, alarms=options.alarms, repetitions=options.repetitions)
+                    )
+    return measurements, alarms
 
 
 async def weigh_objects(options: argparse.Namespace, console: Console) -> list[Weight]:
@@ -91,17 +100,22 @@ async def run(options: argparse.Namespace) -> int:
     """Measure, show, write."""
     console = Console(stderr=True)
     measurements: list[Measurement] = []
-    for kind in options.stores if _chosen(options) else ():
-        measurements += await measure_store(kind, options, console)
+    alarms: list[Punctuality] = []
+    for kind in options.stores if {*options.scenarios} - {*MEMORY} else ():
+        measured, fired = await measure_store(kind, options, console)
+        measurements += measured
+        alarms += fired
     weights = await weigh_objects(options, console)
     page = Console(width=max(console.width, TABLE_COLUMNS))
     if measurements:
         page.print(table(measurements))
+    if alarms:
+        page.print(table_of_alarms(alarms))
     if weights:
         page.print(table_of_weights(weights))
     path = options.json or Path("bench-results") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
     settings = {"repetitions": options.repetitions, "seconds": options.seconds, "shards": options.shards}
-    write_json(path, document(measurements, weights, settings | {"bind": options.bind or "ipc"}))
+    write_json(path, document(measurements, alarms, weights, settings | {"bind": options.bind or "ipc"}))
     console.print(f"written to {path}", highlight=False)
     return 0
 
@@ -116,6 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         for scenario in SCENARIOS.values():
             print(f"{scenario.name:10} {scenario.title}, {scenario.in_flight} in flight")
+        for name, title in ALARMS.items():
+            print(f"{name:10} {title}, {options.alarms:,} of them")
         for name, title in MEMORY.items():
             print(f"{name:10} {title}, {options.objects:,} of them")
         return 0

@@ -1,8 +1,10 @@
-"""What the benchmarks call: the smallest object that changes, and a read of it."""
+"""What the benchmarks call: the smallest object that changes, a read of it, and one that has an alarm."""
 
 from __future__ import annotations
 
-from durable_engine import DurableObject, handler
+from datetime import UTC, datetime
+
+from durable_engine import DurableObject, alarm, field, handler
 
 
 class Counter(DurableObject, name="bench.Counter"):
@@ -16,3 +18,21 @@ class Counter(DurableObject, name="bench.Counter"):
     @handler(readonly=True)
     def get(self) -> int:
         return self.count
+
+
+class Reminder(DurableObject, name="bench.Reminder"):
+    """Notes when its alarm was to fire, and when it did."""
+
+    fired: list[list[str]] = field(default_factory=list)
+
+    @handler
+    def arm(self, at: datetime) -> None:
+        self.alarms.schedule(Reminder.remind, at=at)
+
+    @alarm
+    def remind(self, at: datetime) -> None:
+        self.fired.append([at.isoformat(), datetime.now(UTC).isoformat()])
+
+    @handler(readonly=True)
+    def tell(self) -> list[list[str]]:
+        return self.fired

@@ -11,16 +11,22 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from operator import attrgetter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
 
+from durable_bench.alarms import FLOORS, LATE_MS_MAX, Punctuality
 from durable_bench.measure import Measurement
 from durable_bench.memory import Weight
 
 _p50 = attrgetter("latency.p50_ms")
 _p99 = attrgetter("latency.p99_ms")
+_late_p50 = attrgetter("lateness.p50_ms")
+_late_p99 = attrgetter("lateness.p99_ms")
+_late_max = attrgetter("lateness.max_ms")
+_of_round = attrgetter("seconds")
 _client_us = attrgetter("client_us")
 _shards_us = attrgetter("shards_us")
 
@@ -55,6 +61,35 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
 
 
+def table_of_alarms(measured: list[Punctuality]) -> Table:
+    """Medians over the repetitions. `late`: from due to fired; `calls/s` and `p99 ms`: what callers saw meanwhile."""
+    result = _table("alarms fired, each with its effect on disk")
+    for column in ("scenario", "store"):
+        result.add_column(column, no_wrap=True)
+    for column in ("alarms", "fired/s", "spread", "late p50 ms", "p99", "max", "calls/s", "p99 ms"):
+        result.add_column(column, justify="right", no_wrap=True)
+    for one in measured:
+        late, late_max = one.median(_late_p99), LATE_MS_MAX.get(one.name)
+        calls = [each.calls for each in one.rounds if each.calls is not None]
+        result.add_row(
+            one.name,
+            one.store,
+            f"{one.alarms:,}",
+            _red(f"{one.per_second:,.0f}", if_=one.per_second < FLOORS.get(one.name, 0)),
+            f"±{one.spread(_of_round) / 2:.0%}",
+            f"{one.median(_late_p50):.1f}",
+            _red(f"{late:.1f}", if_=late_max is not None and late > late_max),
+            f"{one.median(_late_max):.1f}",
+            f"{median(each.per_second for each in calls):,.0f}" if calls else "",
+            f"{median(map(_p99, calls)):.2f}" if calls else "",
+        )
+    return result
+
+
+def _red(text: str, *, if_: bool) -> str:
+    return f"[red]{text}[/]" if if_ else text
+
+
 def table_of_weights(weights: list[Weight]) -> Table:
     """Medians over the repetitions."""
     result = _table("resident memory of small objects")
@@ -69,7 +104,9 @@ def table_of_weights(weights: list[Weight]) -> Table:
     return result
 
 
-def document(measurements: list[Measurement], weights: list[Weight], settings: dict[str, Any]) -> dict[str, Any]:
+def document(
+    measurements: list[Measurement], alarms: list[Punctuality], weights: list[Weight], settings: dict[str, Any]
+) -> dict[str, Any]:
     """Everything that a later run needs for a comparison."""
     return {
         "format": 1,
@@ -77,6 +114,10 @@ def document(measurements: list[Measurement], weights: list[Weight], settings: d
         "machine": machine(),
         "settings": settings,
         "measurements": [_measurement(one) for one in measurements],
+        "alarms": [
+            asdict(one) | {"fired_per_second": round(one.per_second), "late_p99_ms": one.median(_late_p99)}
+            for one in alarms
+        ],
         "memory": [
             asdict(one) | {"bytes_each": round(one.bytes_each, 1), "spread": round(one.spread, 4)} for one in weights
         ],

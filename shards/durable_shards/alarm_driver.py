@@ -1,12 +1,19 @@
-"""Between a shard and its scheduler of alarms: commits go one way, firings come back as calls of the shard's own."""
+"""Between a shard and its scheduler of alarms: commits go one way, firings come back as calls of the shard's own.
+
+A commit of a shard that lost its ownership is refused by the store, but by then an alarm's method has run, and what it
+does to the world outside cannot be undone. So nothing is fired unless the ownership was confirmed a moment ago: a shard
+that slept through a takeover, with its alarms overdue, asks first and learns that they are another's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from durable_shards.activation import Activation
 from durable_shards.firing import Firing
+from durable_shards.gate import Gate
 from durable_shards.schedulers import Scheduler
 from durable_shards.spec import ClassSpec
 from durable_shards.wire import Call, Peer
@@ -17,9 +24,14 @@ class AlarmDriver:
     """Tells the scheduler what was committed, and the objects what is due."""
 
     def __init__(
-        self, scheduler: Scheduler, classes: Mapping[str, ClassSpec], receive: Callable[[Peer, list[Call]], None]
+        self,
+        scheduler: Scheduler,
+        classes: Mapping[str, ClassSpec],
+        gate: Gate,
+        receive: Callable[[Peer, list[Call]], None],
     ) -> None:
         self.scheduler = scheduler
+        self._gate = gate
         self._classes = classes
         self._receive = receive
 
@@ -38,7 +50,11 @@ class AlarmDriver:
             self.scheduler.armed(act.address, armed)
 
     def _fire(self, alarm: DueAlarm, peer: Firing) -> None:
-        self._call(alarm, peer, "$fire", [alarm.name, alarm.at.isoformat()])
+        fire = partial(self._call, alarm, peer, "$fire", [alarm.name, alarm.at.isoformat()])
+        if self._gate.holds_lease():
+            fire()
+        else:
+            self._gate.lease.when_confirmed(fire)
 
     def _failed(self, alarm: DueAlarm, problem: str, peer: Firing) -> None:
         self._call(alarm, peer, "$alarm_failed", [alarm.name, alarm.at.isoformat(), problem, "retry"])

@@ -177,6 +177,10 @@ class AlarmBook:
         lateness, duration = self._began - row.at, self._now() - self._began
         return Fired(row.name, lateness.total_seconds(), duration.total_seconds())
 
+    def armed_by_firing(self) -> list[str]:
+        """The alarms that the method of the fired one has armed itself: its next tick is none of them."""
+        return [] if self._fired is None else [name for name, row in self.set.items() if row is not self._fired[1]]
+
     def replace(self, name: str, row: AlarmRow | None) -> None:
         """Arm an alarm, or disarm it."""
         if row is None:

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from durable_shards.activation import Activation
 from durable_shards.alarm_settings import AlarmSettings
-from durable_shards.alarms import AlarmSpec
+from durable_shards.alarms import AlarmBook, AlarmSpec
 from durable_shards.clock import Clock
 from durable_shards.errors import InvalidArguments
 from durable_shards.gate import Gate
@@ -42,6 +42,8 @@ class Firing(Peer):
 
     began = False
     """The alarm's method was called, so that a failure is its own."""
+    book: AlarmBook | None = None
+    """What that method arms and disarms, from when it is called."""
 
 
 class _AlarmMethod:
@@ -106,7 +108,7 @@ class Firings:
         if crashpoints.reach("before_fire", self._store):
             return
         if isinstance(call.peer, Firing):
-            call.peer.began = True
+            call.peer.began, call.peer.book = True, act.alarms
         act.alarms.fire(row, following)
         self._turns.run(act, call, _AlarmMethod(spec, row), ())
 

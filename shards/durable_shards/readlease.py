@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from durable_shards.clock import Clock
@@ -42,9 +43,11 @@ class ReadLease:
         self.until = float("-inf")
         """Monotonic time up to which answers may leave."""
         self._held: list[tuple[Call, Any]] = []
+        self._waiting: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self.holds = 0
+        self._context = copy_context()  # of nobody's turn
         self._closed = False
 
     def confirmed(self, sent_at: float) -> None:
@@ -52,7 +55,7 @@ class ReadLease:
         if self._closed:
             return
         self.until = max(self.until, sent_at + LEASE_SECONDS)
-        if self._held:
+        if self._held or self._waiting:
             self._let_go()
 
     def hold(self, call: Call, encoded: Any) -> None:
@@ -62,6 +65,12 @@ class ReadLease:
         self.holds += 1
         self._held.append((call, encoded))
         self.renew()
+
+    def when_confirmed(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` in a step of the loop of its own, once the ownership is confirmed anew; never if it is lost."""
+        if not self._closed:
+            self._waiting.append(go_on)
+            self.renew()
 
     def renew_if_ageing(self) -> None:
         """Confirm early when the lease is running out; called now and then while there is traffic."""
@@ -80,6 +89,7 @@ class ReadLease:
         self._closed = True
         self.until = float("-inf")
         self._held.clear()
+        self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
         if self._retry is not None:
@@ -92,7 +102,7 @@ class ReadLease:
         error = task.exception()
         if error is None:
             self.confirmed(sent_at)
-            if self._held:  # the machine slept between question and answer
+            if self._held or self._waiting:  # the machine slept between question and answer
                 self.renew()
         elif isinstance(error, Fenced):
             self._lost(error)
@@ -108,4 +118,7 @@ class ReadLease:
     def _let_go(self) -> None:
         if self._clock.monotonic() < self.until:
             held, self._held = self._held, []
+            waiting, self._waiting = self._waiting, []
             self._release(held)
+            for go_on in waiting:
+                asyncio.get_running_loop().call_soon(go_on, context=self._context)

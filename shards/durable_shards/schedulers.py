@@ -6,8 +6,9 @@ store, on start and every `alarm_poll`, brings what has come near (and is the sa
 whether an alarm fires is decided in its object's turn.
 
 Firings in flight are bounded, and started in portions between which calls are served, so that a storm of due alarms
-takes its share and no more. An alarm that arms itself again at once, over and over, is slowed down to ten times a
-second.
+takes its share and no more. An alarm whose firing arms it again at once, or another of its object that does the same,
+over and over, is slowed down to ten times a second. Ticks of a rule are not counted: those that were missed are fired
+one after the other.
 """
 
 from __future__ import annotations
@@ -94,20 +95,39 @@ class _Armed(NamedTuple):
 class _DeadlineFiring(Firing):
     """One firing in flight."""
 
-    __slots__ = ("_ended", "alarm")
+    __slots__ = ("_ended", "_rounds", "alarm", "round")
 
-    def __init__(self, alarm: DueAlarm, ended: Callable[[DueAlarm, DurableError | None, bool], None]) -> None:
+    def __init__(
+        self,
+        alarm: DueAlarm,
+        ended: Callable[[DueAlarm, DurableError | None, bool], None],
+        rounds: dict[Key, int],
+        number: int = 0,
+    ) -> None:
         self.alarm = alarm
+        self.round = number
+        """How many firings led to this one, each of which armed the next one at once."""
         self._ended = ended
+        self._rounds = rounds
 
     def encode(self, call: Call, version: int, result: Any) -> Any:
+        if self.book is not None:  # the turn has ended well; the scheduler hears of the armings when they are durable
+            for name in self.book.armed_by_firing():
+                self._rounds[self.alarm.address, name] = self.round + 1
         return bool(result)
 
     def put(self, call: Call, encoded: Any) -> None:
+        self._forget()
         self._ended(self.alarm, None, encoded)
 
     def fail(self, call: Call, error: DurableError) -> None:
+        self._forget()
         self._ended(self.alarm, error, self.began)
+
+    def _forget(self) -> None:
+        if self.book is not None:
+            for name in self.book.armed_by_firing():
+                self._rounds.pop((self.alarm.address, name), None)
 
 
 class DeadlineScheduler:
@@ -125,10 +145,14 @@ class DeadlineScheduler:
         self._armed: dict[Key, _Armed] = {}
         self._flying: dict[Key, bool] = {}
         """Firings in flight; True when another one of the same alarm is due already."""
+        self._rounds: dict[Key, int] = {}
+        """Armings by firings whose commit is under way: how many firings led to each."""
         self._streaks: dict[Key, int] = {}
+        """The same of alarms that are armed or in flight; those alone that were armed at once."""
         self._horizon = clock.now()
         """Every alarm of ours that is armed for before this is in memory."""
-        self._sweep_at = self._horizon
+        self._sweep_at = 0.0
+        """Monotonic, so that a clock that is set back puts off no sweep."""
         self._sweeping: asyncio.Future[list[DueAlarm]] | None = None
         self._is_partial = False
         """There is more before the end of the window than fits into memory."""
@@ -149,8 +173,9 @@ class DeadlineScheduler:
         """See `Scheduler`."""
         for row in rows:
             key = (address, row.name)
+            when = self._earliest(key, row)
             if row.at < self._horizon:
-                self._put(key, row.at, max(row.at, self._earliest(key, row)))
+                self._put(key, row.at, when)
             else:
                 self._armed.pop(key, None)
         if len(self._armed) > 2 * WINDOW_MAX:
@@ -168,14 +193,16 @@ class DeadlineScheduler:
         heapq.heappush(self._heap, (when, next(self._order), key))
 
     def _earliest(self, key: Key, row: AlarmRow) -> datetime:
-        """When an alarm may fire that its own firing armed: at once for a while, then ever later."""
-        now = self._clock.now()
-        if key not in self._flying or (row.at - now).total_seconds() > STREAK_ENDS_SECONDS:
+        """When an alarm may fire that was armed by a firing: at once for a while, then ever later."""
+        streak, now = self._rounds.pop(key, 0), self._clock.now()
+        if not streak or (row.at - now).total_seconds() > STREAK_ENDS_SECONDS:
             self._streaks.pop(key, None)
             return row.at
-        streak = self._streaks[key] = self._streaks.get(key, 0) + 1
+        self._streaks[key] = streak
         over = streak - STREAK_FREE
-        return row.at if over <= 0 else now + timedelta(seconds=min(STREAK_SECONDS_MAX, 0.001 * 2 ** min(over, 10)))
+        if over <= 0:
+            return row.at
+        return max(row.at, now + timedelta(seconds=min(STREAK_SECONDS_MAX, 0.001 * 2.0 ** min(over, 10))))
 
     # Firing.
 
@@ -199,15 +226,24 @@ class DeadlineScheduler:
                 continue
             begun += 1
             self._begin(key, self._armed.pop(key).at, now)
-        if now >= self._sweep_at:
+        if self._must_sweep(now):
             self._sweep()
         self._wake()
+
+    def _must_sweep(self, now: datetime) -> bool:
+        """Whether it is time, or the clock has come too near to what is not in memory: it may have been set."""
+        if self._clock.monotonic() >= self._sweep_at:
+            return True
+        if not self._is_partial:
+            return now + self._poll >= self._horizon
+        # All that there is room for may be held back, while what is beyond the horizon is due.
+        return now >= self._horizon and (not self._heap or self._heap[0][0] > now)
 
     def _begin(self, key: Key, at: datetime, now: datetime) -> None:
         self._flying[key] = False
         self._late_seconds_max = max(self._late_seconds_max, (now - at).total_seconds())
         alarm = DueAlarm(key[0], key[1], at)
-        self._fire(alarm, _DeadlineFiring(alarm, self._ended))
+        self._fire(alarm, _DeadlineFiring(alarm, self._ended, self._rounds, self._streaks.get(key, 0)))
 
     def _ended(self, alarm: DueAlarm, error: DurableError | None, began: bool) -> None:
         """A firing is durable (or was none), or it failed, and then nothing of it exists."""
@@ -217,7 +253,7 @@ class DeadlineScheduler:
         elif (hold := hold_seconds(error, began)) is not None:
             self._land(alarm, hold)
         else:
-            self._failed(alarm, problem_of(error), _DeadlineFiring(alarm, self._noted))
+            self._failed(alarm, problem_of(error), _DeadlineFiring(alarm, self._noted, self._rounds))
 
     def _noted(self, alarm: DueAlarm, error: DurableError | None, _: bool) -> None:
         """A failure stands in the alarm's row, or could not be written there."""
@@ -253,10 +289,9 @@ class DeadlineScheduler:
             return
         if self._is_partial and len(self._armed) < WINDOW_MAX // 2:
             self._sweep()
-        due = self._sweep_at
+        seconds = self._sweep_at - self._clock.monotonic()
         if self._heap and len(self._flying) < IN_FLIGHT_MAX:  # else a firing that ends wakes us
-            due = min(due, self._heap[0][0])
-        seconds = (due - self._clock.now()).total_seconds()
+            seconds = min(seconds, (self._heap[0][0] - self._clock.now()).total_seconds())
         at = self._loop.time() + min(max(seconds, 0.0), LOOK_SECONDS_MAX)
         if self._timer is None or at < self._timer_at:
             self._stop_timer()
@@ -274,7 +309,7 @@ class DeadlineScheduler:
         if self._sweeping is not None or self._paused:
             return
         now = self._clock.now()
-        self._sweep_at = now + self._poll
+        self._sweep_at = self._clock.monotonic() + self._poll.total_seconds()
         # From here on, so that no commit during the query is missed.
         self._horizon = max(self._horizon, now + 2 * self._poll)
         limit = WINDOW_MAX + len(self._flying) + len(self._armed)
@@ -288,7 +323,7 @@ class DeadlineScheduler:
             return
         if (error := done.exception()) is not None:
             log.warning("the alarms that are due could not be read, trying again: %s", error)
-            self._sweep_at = self._clock.now() + timedelta(seconds=RETRY_SECONDS)
+            self._sweep_at = self._clock.monotonic() + RETRY_SECONDS
             self._is_partial = False
         else:
             page = done.result()
@@ -333,6 +368,6 @@ def hold_seconds(error: DurableError, began: bool) -> float | None:
     """How long to hold back an alarm whose object could not be told; None when it was told, and failed."""
     if isinstance(error, ObjectParked):
         return PARKED_OBJECT_SECONDS
-    is_undone_with_others = isinstance(error, PersistenceFailed) and error.retryable
+    is_undone_with_others = isinstance(error, PersistenceFailed) and (error.retryable or not began)
     is_unreached = isinstance(error, (Overloaded, NotOwner, Unavailable, CallTimeout)) and not began
     return HOLD_SECONDS if is_undone_with_others or is_unreached else None

@@ -152,7 +152,7 @@ class Shard:
         )
         self.firings = Firings(self.gate, self.turns, self.clock, self.settings.alarms, store=self.store)
         self._parts = Parts(self.gate, self.keys, self.firings, self.turns.revive)
-        self.alarms = AlarmDriver(self._make_scheduler(self), self.registry.classes, self.receive)
+        self.alarms = AlarmDriver(self._make_scheduler(self), self.registry.classes, self.gate, self.receive)
         asked_at = self.clock.monotonic()
         await self.store.open(claim)
         self.gate.lease.confirmed(asked_at)

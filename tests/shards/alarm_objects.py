@@ -63,6 +63,16 @@ class Bell(DurableObject):
         self.alarms.schedule(Bell.spin, after=timedelta(0))
 
     @alarm
+    def ping(self) -> None:
+        self.rung.append("ping")
+        self.alarms.schedule(Bell.pong, after=timedelta(0))
+
+    @alarm
+    def pong(self) -> None:
+        self.rung.append("pong")
+        self.alarms.schedule(Bell.ping, after=timedelta(0))
+
+    @alarm
     def look(self) -> None:
         self.rung.append(",".join(each.name for each in self.alarms.pending()))
 

@@ -42,6 +42,8 @@ async def test_an_alarm_that_fails_always_is_parked_and_can_be_armed_again(caplo
             await h.pass_time(10)
         parked = rows(h)["fail"]
         assert (parked.is_parked, parked.attempts, parked.payload) == (True, 3, b'{"x":1}')
+        assert await h.call(Bell, "a", "$fire", ["fail", parked.at.isoformat()], timeout=1e6) is False
+        assert rows(h) == {"fail": parked}
         assert "RuntimeError: attempt 2\\0\\ud800" in (parked.problem or "")
         assert "is parked until" in caplog.text
         assert caplog.text.encode()  # whoever writes it down can
@@ -155,6 +157,15 @@ async def test_missed_ticks(missed: str, expected: list[str]) -> None:
         await again.pass_time(4)
         assert await rung(again) == expected
         assert rows(again)["tell"].at == NOW + timedelta(seconds=90)
+
+
+async def test_many_missed_ticks_are_fired_one_after_the_other() -> None:
+    """parity 83: that is no storm of the object's own making, so nothing slows it down."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "repeat", ["ring", 10, "all"])
+        await h.pass_time(505)
+        await settle(1500)
+        assert await rung(h) == ["ring"] * 50
 
 
 async def test_a_repeating_alarm_that_fails_keeps_its_beat() -> None:

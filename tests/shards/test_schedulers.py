@@ -80,10 +80,11 @@ async def test_calls_are_served_in_a_storm() -> None:
         assert h.scheduler.statistics().in_flight <= schedulers.IN_FLIGHT_MAX
 
 
-async def test_an_alarm_that_arms_itself_at_once_for_ever_is_slowed_down() -> None:
-    """parity 83: a few rounds at once, then no more than ten a second."""
+@pytest.mark.parametrize("name", ["spin", "ping"])
+async def test_an_alarm_that_arms_itself_at_once_for_ever_is_slowed_down(name: str) -> None:
+    """parity 83: itself or by way of another; a few rounds at once, then no more than ten a second."""
     async with Harness([Bell]) as h:
-        await h.call(Bell, "a", "arm", ["spin"])
+        await h.call(Bell, "a", "arm", [name])
         for _ in range(20):
             await h.pass_time(0)
         assert len(await rung(h)) == schedulers.STREAK_FREE + 1
@@ -93,6 +94,41 @@ async def test_an_alarm_that_arms_itself_at_once_for_ever_is_slowed_down() -> No
         for _ in range(1000):
             await h.pass_time(0.01)
         assert 80 <= len(await rung(h)) - before <= 101
+
+
+async def test_calls_that_arm_at_once_are_not_slowed_down() -> None:
+    """parity 83: only firings that arm are; what people ask for fires at once, however often."""
+    async with Harness([Bell]) as h:
+        for number in range(3 * schedulers.STREAK_FREE):
+            await h.call(Bell, "a", "arm", ["ring"], timeout=1e6)
+            await settle()
+            assert len(await rung(h)) == number + 1
+
+
+async def test_alarms_that_are_held_back_do_not_hide_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity 86: memory may be full of alarms whose objects cannot be reached; those behind them are found in time."""
+    monkeypatch.setattr(schedulers, "WINDOW_MAX", 4)
+    clock = ManualClock()
+    world = world_with(5, clock)
+    async with Harness([Bell], world=world, clock=clock) as h:
+        h.shard.parked = {f"Bell/{number:06}" for number in range(5)}
+        await settle(100)
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        await h.pass_time(1)
+        await settle(100)
+        assert await rung(h) == ["ring"]
+
+
+async def test_a_clock_that_is_set_back_puts_off_no_sweep() -> None:
+    """parity 86: sweeps are so many seconds apart, whatever the clock on the wall shows."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 65])
+        h.world.go_away()
+        await h.pass_time(30)
+        h.world.come_back()
+        h.clock._now -= timedelta(hours=1)  # type: ignore[attr-defined]
+        await h.pass_time(1)
+        assert h.scheduler.statistics().armed == 1
 
 
 async def test_a_clock_that_is_set_back_fires_nothing_twice_and_nothing_early() -> None:
@@ -124,6 +160,7 @@ async def test_a_refused_cancellation_leaves_the_alarm_armed() -> None:
             await cancelled
         h.world.refuse(None)
         await settle()
+        assert rows(h)["ring"].attempts == 0, "its method was never called"
         for _ in range(3):
             await h.pass_time(1)
         assert await rung(h) == ["ring"]
@@ -147,7 +184,7 @@ async def test_a_sweep_that_fails_is_repeated(caplog: pytest.LogCaptureFixture) 
     world = world_with(1, clock)
     async with Harness([Bell], world=world, clock=clock) as h:
         world.go_away()
-        h.scheduler._sweep_at = clock.now()
+        h.scheduler._sweep_at = clock.monotonic()
         await settle()
         await h.pass_time(0)
     world.come_back()
