@@ -23,7 +23,7 @@ from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 from procrastinate.types import JobToDefer
 
-from durable_engine.scheduling import SCHEMA_COMMAND
+from durable_engine.procrastinate_names import SCHEMA_COMMAND
 from durable_storage.address import Address
 from durable_storage.errors import SchemaMismatch
 from durable_storage.store import DueAlarm

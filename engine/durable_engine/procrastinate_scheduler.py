@@ -29,9 +29,9 @@ from psycopg import Error as PsycopgError
 
 from durable_engine.procrastinate_app import default_app, load_app
 from durable_engine.procrastinate_jobs import TASK, AlarmJobs, FoundJob, lock_of
+from durable_engine.procrastinate_names import DEFAULT_APP
 from durable_engine.procrastinate_outbox import Outbox
 from durable_engine.procrastinate_task import RETRY, AlarmTask
-from durable_engine.scheduling import DEFAULT_APP
 from durable_shards.outbound import Caller
 from durable_shards.schedulers import Failed, Fire
 from durable_shards.shard import Shard

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from durable_engine.extras import require
+from durable_engine.procrastinate_names import PROCRASTINATE
 from durable_engine.timeouts import plain_seconds
 from durable_shards.alarm_settings import AlarmSettings, JobSettings
 from durable_storage.errors import DurableError
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from durable_shards.outbound import Caller
     from durable_shards.schedulers import Scheduler
     from durable_shards.shard import Shard
-
-PROCRASTINATE: Final = "procrastinate"
-DEFAULT_APP: Final = "durable_engine.procrastinate_app.app"
-"""The procrastinate app of those who name none, as procrastinate's own command line takes it."""
-SCHEMA_COMMAND: Final = "procrastinate --app={app} schema --apply"
 
 
 def alarm_settings(

@@ -19,8 +19,9 @@ from durable_shards.spec import ClassSpec
 from durable_storage.address import Address, partition_of
 from durable_storage.errors import DurableError
 from durable_storage.lease import Control, Holder
-from durable_storage.scan import Scan, StoredState, open_scan, pages, shards_of
+from durable_storage.scan import Scan, open_scan, pages, shards_of
 from durable_storage.store import Change, Claim, Store
+from durable_storage.stored_state import StoredState
 from durable_storage.urls import open_control, open_store
 
 RENEW_SECONDS: Final = 1.0

@@ -32,9 +32,10 @@ from durable_shards.requests import Requests
 from durable_shards.schedulers import DeadlineScheduler, Scheduler
 from durable_shards.shard_events import Fired
 from durable_shards.shard_settings import ShardSettings
+from durable_shards.shard_statistics import statistics_of
 from durable_shards.sleep import last_word, say_last_words
 from durable_shards.spec import ClassSpec
-from durable_shards.statistics import ShardStatistics, statistics_of
+from durable_shards.statistics import ShardStatistics
 from durable_shards.system_parts import Parts
 from durable_shards.turn import Turns
 from durable_shards.wire import FLAG_ONE_WAY, Call, Peer

@@ -8,18 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from time import time
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from durable_shards.errors import HandlerFailed
 from durable_storage import telemetry
 from durable_storage.address import Address
 from durable_storage.errors import Fenced
-
-if TYPE_CHECKING:
-    from durable_shards.activation import Activation
-    from durable_shards.shard import Shard
-    from durable_storage.store import AlarmRow
+from durable_storage.store import AlarmRow
 
 Eviction = Literal["idle", "memory", "asked", "empty"]
 """Why an object left memory: nobody called it, room was needed, somebody asked; or nothing is stored of it."""
@@ -31,16 +28,45 @@ _HIBERNATED: Final = "object.hibernated"
 _EVICTED: Final = "object.evicted"
 
 
+class OfShard(Protocol):
+    """What belongs to a shard, and knows its number."""
+
+    @property
+    def shard(self) -> int: ...
+
+
+class InMemory(Protocol):
+    """What is told of an object in memory."""
+
+    @property
+    def address(self) -> Address: ...
+    @property
+    def home(self) -> OfShard: ...
+    @property
+    def durable(self) -> tuple[Any, Any, Mapping[str, AlarmRow]]: ...
+    def now(self) -> datetime:
+        """Wall time."""
+
+
+class Telling(Protocol):
+    """What is told of a shard."""
+
+    @property
+    def settings(self) -> OfShard: ...
+    @property
+    def epoch(self) -> int: ...
+
+
 # Objects.
 
 
-def activated(act: Activation, source: Literal["store", "hibernation"]) -> None:
+def activated(act: InMemory, source: Literal["store", "hibernation"]) -> None:
     """An object is in memory: it was loaded, or it woke."""
     if telemetry.wanted(_ACTIVATED):
         telemetry.emit(_ACTIVATED, {"system_time": time()}, _about(act.address, act.home.shard) | {"source": source})
 
 
-def hibernated(act: Activation) -> None:
+def hibernated(act: InMemory) -> None:
     """Of an idle object only its bytes are kept."""
     if telemetry.wanted(_HIBERNATED):
         telemetry.emit(_HIBERNATED, {"system_time": time()}, _about(act.address, act.home.shard))
@@ -65,7 +91,7 @@ class Fired(NamedTuple):
     """Seconds of the turn."""
 
 
-def alarms_committed(act: Activation, before: Mapping[str, AlarmRow], fired: Sequence[Fired] = ()) -> None:
+def alarms_committed(act: InMemory, before: Mapping[str, AlarmRow], fired: Sequence[Fired] = ()) -> None:
     """An object's durable alarms were `before`, and became what they are by this commit: all that happened to them.
 
     Called behind the commit, since what was undone never happened. Rows that stayed are the same rows.
@@ -97,7 +123,7 @@ def problem_of(error: BaseException) -> str:
 
 
 def _emit_of_alarm(
-    what: str, act: Activation, name: str, measurements: dict[str, float], problem: str | None = None
+    what: str, act: InMemory, name: str, measurements: dict[str, float], problem: str | None = None
 ) -> None:
     event = f"alarm.{what}"
     if telemetry.wanted(event):
@@ -112,23 +138,23 @@ def _emit_of_alarm(
 # The shard itself.
 
 
-def shard_started(shard: Shard, duration: float) -> None:
+def shard_started(shard: Telling, duration: float) -> None:
     """The ownership is taken; `duration` is what opening the store took, in seconds."""
     _emit_of_shard("shard.started", shard, {"duration": duration})
 
 
-def shard_drained(shard: Shard) -> None:
+def shard_drained(shard: Telling) -> None:
     """All that was taken in is done and durable."""
     _emit_of_shard("shard.drained", shard)
 
 
-def shard_stopped(shard: Shard) -> None:
+def shard_stopped(shard: Telling) -> None:
     """The store was let go; no news when it never was ours."""
     if shard.epoch:
         _emit_of_shard("shard.stopped", shard)
 
 
-def shard_lost(shard: Shard, error: Exception) -> None:
+def shard_lost(shard: Telling, error: Exception) -> None:
     """Nothing may leave the shard any more: it was fenced, or its store failed. Also says so in the log."""
     is_fenced = isinstance(error, Fenced)
     _log.log(logging.WARNING if is_fenced else logging.ERROR, "shard %s stops: %s", shard.settings.shard, error)
@@ -136,7 +162,7 @@ def shard_lost(shard: Shard, error: Exception) -> None:
 
 
 def _emit_of_shard(
-    name: str, shard: Shard, measurements: dict[str, float] | None = None, error: Exception | None = None
+    name: str, shard: Telling, measurements: dict[str, float] | None = None, error: Exception | None = None
 ) -> None:
     if telemetry.wanted(name):
         metadata: dict[str, Any] = {"shard": shard.settings.shard, "epoch": shard.epoch, "pid": os.getpid()}

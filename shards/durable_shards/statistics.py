@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from durable_storage.writer import WriterStatistics
-
-if TYPE_CHECKING:
-    from durable_shards.shard import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +49,3 @@ class ShardStatistics:
     """Firings that failed and were noted."""
     alarms_parked: int
     """Alarms that were given up, until somebody arms them again."""
-
-
-def statistics_of(shard: Shard) -> ShardStatistics:
-    """A snapshot of every moving part."""
-    live, hibernated = shard.directory.counts()
-    scheduler = shard.alarms.scheduler.statistics() if shard.alarms else SchedulerStatistics(0, 0, 0, 0.0)
-    return ShardStatistics(
-        shard=shard.settings.shard,
-        epoch=shard.epoch,
-        seq=shard.seq,
-        live=live,
-        hibernated=hibernated,
-        turns=shard.turns.count,
-        failures=shard.turns.failures,
-        refusals=shard.gate.refusals,
-        gated=shard.gate.waiting,
-        loads=shard.loader.loads,
-        loading=shard.loader.waiting(),
-        hibernations=shard.idle.hibernated,
-        evictions=shard.idle.evicted,
-        lease_holds=shard.gate.lease.holds,
-        one_way_errors=shard.gate.one_way_errors,
-        memory_bytes=shard.idle.estimate(),
-        writer=shard.writer.statistics(),
-        alarms=scheduler,
-        alarm_failures=shard.firings.failures,
-        alarms_parked=shard.firings.parked,
-    )

@@ -11,7 +11,7 @@ from durable_storage.postgres_errors import EXPECTED, explanation
 from durable_storage.postgres_link import Link
 from durable_storage.postgres_reads import PostgresReads
 from durable_storage.queries import queries
-from durable_storage.scan import PAGE_BYTES_MAX, StoredState
+from durable_storage.stored_state import PAGE_BYTES_MAX, StoredState
 
 DEADLINE_SECONDS: Final = 300.0
 """For one statement: counting a class reads all of its index."""

@@ -11,20 +11,10 @@ was not read yet, and what was. In memory there is one page at a time, of `PAGE_
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final, NamedTuple, Protocol
+from typing import Protocol
 
+from durable_storage.stored_state import StoredState
 from durable_storage.urls import StoreUrlError, directory_of, kind_of
-
-PAGE_BYTES_MAX: Final = 16 * 1024 * 1024
-"""States in one page; the last one of them may be beyond."""
-
-
-class StoredState(NamedTuple):
-    """A row as it rests."""
-
-    object_id: str
-    state: bytes
-    version: int
 
 
 class Scan(Protocol):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from durable_storage import sqlite_schema
-from durable_storage.scan import PAGE_BYTES_MAX, StoredState
 from durable_storage.sqlite_errors import explained
 from durable_storage.sqlite_file import ShardFile, connect
 from durable_storage.sqlite_layout import Layout
+from durable_storage.stored_state import PAGE_BYTES_MAX, StoredState
 from durable_storage.worker import Worker
 
 T = TypeVar("T")

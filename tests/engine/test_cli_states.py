@@ -23,8 +23,8 @@ from durable_storage.address import Address
 from durable_storage.lease import Holder
 from durable_storage.memory import MemoryStore, MemoryWorld
 from durable_storage.migrate import down
-from durable_storage.scan import StoredState
 from durable_storage.store import Claim
+from durable_storage.stored_state import StoredState
 from durable_storage.urls import open_control
 from tests.support.server import ROOT
 from tests.support.states import fill, rows

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from durable_engine.procrastinate_names import DEFAULT_APP, PROCRASTINATE, SCHEMA_COMMAND
 from durable_engine.scaffold.creation import Created
 from durable_engine.scaffold.files import Draft
 from durable_engine.scaffold.templates import filled
-from durable_engine.scheduling import DEFAULT_APP, PROCRASTINATE, SCHEMA_COMMAND
 from durable_engine.settings import CONFIG_FILE, DEFAULT_STORE, SETTINGS, default_text
 from durable_storage.address import name_problem
 from durable_storage.urls import directory_of, kind_of, without_password
