@@ -115,7 +115,7 @@ async def run(options: argparse.Namespace) -> int:
         page.print(table_of_weights(weights))
     path = options.json or Path("bench-results") / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
     settings = {"repetitions": options.repetitions, "seconds": options.seconds, "shards": options.shards}
-    write_json(path, document(measurements, alarms, weights, settings | {"bind": options.bind or "ipc"}))
+    write_json(path, document(measurements, weights, settings | {"bind": options.bind or "ipc"}, alarms))
     console.print(f"written to {path}", highlight=False)
     return 0
 

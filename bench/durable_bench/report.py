@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -105,7 +106,10 @@ def table_of_weights(weights: list[Weight]) -> Table:
 
 
 def document(
-    measurements: list[Measurement], alarms: list[Punctuality], weights: list[Weight], settings: dict[str, Any]
+    measurements: list[Measurement],
+    weights: list[Weight],
+    settings: dict[str, Any],
+    alarms: Sequence[Punctuality] = (),
 ) -> dict[str, Any]:
     """Everything that a later run needs for a comparison."""
     return {

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from durable_bench.alarms import Punctuality, Round
 from durable_bench.cpu import cpu_seconds
 from durable_bench.measure import Latency, Measurement, Repetition
 from durable_bench.memory import Weight
@@ -39,6 +40,16 @@ def test_a_rate_is_the_median_and_its_spread_the_distance_of_the_extremes() -> N
 
     assert measurement.per_second == 100
     assert measurement.spread == pytest.approx(0.3)
+
+
+def test_alarms_are_judged_by_the_median_of_their_rounds() -> None:
+    """Fired per second of the median round; the spread of any figure is that between the rounds."""
+    rounds = [Round(Latency.of([seconds / 100]), seconds, None) for seconds in (2.0, 1.0, 4.0)]
+    measured = Punctuality("storm", "sqlite", 1000, rounds)
+
+    assert measured.per_second == 500
+    assert measured.spread(lambda each: each.seconds) == pytest.approx(1.5)
+    assert measured.median(lambda each: each.lateness.p99_ms) == pytest.approx(20)
 
 
 def test_the_json_document_says_where_and_how_it_was_measured() -> None:

@@ -24,7 +24,7 @@ def test_a_short_run_measures_and_verifies_each_scenario_on_each_store(tmp_path:
     """All scenarios on SQLite and PostgreSQL, with every acknowledged increment found afterwards."""
     path = tmp_path / "result.json"
 
-    short = ("--repetitions", "1", "--seconds", "0.2", "--in-flight", "16", "--objects", "3000")
+    short = ("--repetitions", "1", "--seconds", "0.2", "--in-flight", "16", "--objects", "3000", "--alarms", "300")
     done = bench(*short, "--json", str(path))
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,6 +34,10 @@ def test_a_short_run_measures_and_verifies_each_scenario_on_each_store(tmp_path:
         (scenario, store) for scenario in ("spread", "hot", "reads", "alone") for store in ("sqlite", "postgres")
     }
     assert all(one["verified_calls"] > 0 for (scenario, _), one in measured.items() if scenario != "reads")
+    punctual = {(one["name"], one["store"]): one for one in written["alarms"]}
+    assert punctual.keys() == {(name, store) for name in ("alarms", "storm") for store in ("sqlite", "postgres")}
+    assert all(one["alarms"] == 300 and one["fired_per_second"] > 0 for one in punctual.values())
+    assert all((one["rounds"][0]["calls"] is None) == (one["name"] == "storm") for one in punctual.values())
     live, hibernated = ({one["name"]: one["bytes_each"] for one in written["memory"]}[name] for name in MEMORY)
     assert live > hibernated > len("object-1000"), "an object that sleeps is little more than its bytes"
 
@@ -43,4 +47,7 @@ def test_an_unknown_scenario_is_refused_with_those_that_there_are() -> None:
     done = bench("sprad")
 
     assert done.returncode == 2
-    assert "there is no scenario 'sprad'; there are spread, hot, reads, alone, live, hibernated" in done.stderr
+    assert (
+        "there is no scenario 'sprad'; there are spread, hot, reads, alone, alarms, storm, live, hibernated"
+        in done.stderr
+    )

@@ -119,6 +119,30 @@ async def test_alarms_that_are_held_back_do_not_hide_others(monkeypatch: pytest.
         assert await rung(h) == ["ring"]
 
 
+async def test_later_alarms_do_not_take_the_place_of_forgotten_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity 86: once memory was too small, only what is due before all that was forgotten goes into it."""
+    monkeypatch.setattr(schedulers, "WINDOW_MAX", 4)
+    async with Harness([Bell]) as h:
+        for number in range(1, 10):
+            await h.call(Bell, f"{number}", "arm", ["ring", number])
+        for number in range(50, 53):
+            await h.call(Bell, f"{number}", "arm", ["ring", number])
+        for _ in range(9):
+            await h.pass_time(1)
+            await settle(50)
+        assert h.scheduler.statistics().fired == 9
+
+
+async def test_an_alarm_that_is_put_off_is_known_by_its_new_time() -> None:
+    """parity 75, 86: one that was near and is far now leaves memory, and comes back when it is near again."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 40])
+        await h.call(Bell, "a", "arm", ["ring", 70])
+        assert h.scheduler.next_due() is None
+        await h.pass_time(30)
+        assert h.scheduler.next_due() == NOW + timedelta(seconds=70)
+
+
 async def test_a_clock_that_is_set_back_puts_off_no_sweep() -> None:
     """parity 86: sweeps are so many seconds apart, whatever the clock on the wall shows."""
     async with Harness([Bell]) as h:
