@@ -10,6 +10,8 @@ import pytest
 
 from durable_shards import schedulers
 from durable_shards.clock import ManualClock
+from durable_shards.firing import Firing
+from durable_shards.wire import Call
 from durable_storage.errors import StoreUnavailable
 from durable_storage.memory import MemoryWorld
 from durable_storage.store import AlarmRow, DueAlarm, Served
@@ -141,6 +143,23 @@ async def test_an_alarm_that_is_put_off_is_known_by_its_new_time() -> None:
         assert h.scheduler.next_due() is None
         await h.pass_time(30)
         assert h.scheduler.next_due() == NOW + timedelta(seconds=70)
+
+
+async def test_an_alarm_that_is_due_again_while_it_is_fired_is_fired_when_that_is_over() -> None:
+    """parity 89: a newer arming waits for the firing of the older one, and is not forgotten over it."""
+    clock = ManualClock()
+    async with Harness([Bell], clock=clock) as h:
+        fired: list[tuple[DueAlarm, Firing]] = []
+        await h.scheduler.start(lambda alarm, peer: fired.append((alarm, peer)), lambda *_: None)
+        h.scheduler.armed(BELL, [AlarmRow("ring", NOW)])
+        h.scheduler.run_due()
+        clock.advance(timedelta(seconds=1))
+        h.scheduler.armed(BELL, [AlarmRow("ring", NOW + timedelta(seconds=1))])
+        h.scheduler.run_due()
+        assert [alarm.at for alarm, _ in fired] == [NOW]
+        fired[0][1].put(Call(0, "Bell", "a", "$fire", []), False)
+        h.scheduler.run_due()
+        assert [alarm.at for alarm, _ in fired] == [NOW, NOW + timedelta(seconds=1)]
 
 
 async def test_a_clock_that_is_set_back_puts_off_no_sweep() -> None:
