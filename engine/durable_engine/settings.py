@@ -130,6 +130,12 @@ _ALL: Final = (
     ),
     Setting("takeover", "Take the store over from a server that still holds it.", click.BOOL, default=False),
     Setting(
+        "accept_data_loss",
+        "Serve what a store still has that lost commits; what is lost stays lost.",
+        click.BOOL,
+        default=False,
+    ),
+    Setting(
         "drain_timeout",
         "How long a stopping shard may finish what it has accepted.",
         Duration(),

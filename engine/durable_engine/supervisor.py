@@ -203,6 +203,8 @@ class Supervisor:
             )
             for shard in range(self.config.shards)
         ]
+        for keeper in self.keepers:
+            keeper.accept_data_loss = self.config.accept_data_loss
 
     def _fork_server_now(self, *launch: Any) -> None:
         self._fork_server.fork(*launch)  # whichever it is: a lost one is replaced

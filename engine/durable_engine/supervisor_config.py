@@ -25,6 +25,8 @@ class SupervisorConfig:
     """None: SQLite and memory stores upgrade themselves, PostgreSQL is only verified."""
     takeover: bool = False
     """Fence a supervisor that owns the store already, instead of refusing to start."""
+    accept_data_loss: bool = False
+    """Serve what a store still has that shows less than was acknowledged. It holds for each shard's first start."""
     stall_warning: float = 0.5
     stall_timeout: float = 3.0
     """A shard whose event loop did not turn for this long is killed."""

@@ -159,6 +159,29 @@ def test_a_store_that_lost_commits_is_refused_until_the_loss_is_accepted(make_se
         assert client.call_by_name("Counter", names[0], "increment", [], {}, timeout=10) == 3
 
 
+def test_a_loss_can_be_accepted_at_the_start(make_server: MakeServer, tmp_path: Path) -> None:
+    """A file that was lost keeps its shard down, until a server is started with the option that the message names."""
+    server = make_server(f"sqlite:///{tmp_path}/store").start()
+    name = name_in(server, 0, "acme")
+    with server.client(timeout=10, prefix="acme") as client:
+        client.call_by_name("Counter", name, "increment", [], {})
+    with server.client(timeout=10) as client:  # a commit beside it, which notes how far the other file was
+        client.call_by_name("Counter", name_in(server, 0), "increment", [], {})
+    server.stop()
+    [lost] = tmp_path.glob("store/*/tenants/*/shard-000.sqlite3")
+    for path in lost.parent.glob(f"{lost.name}*"):
+        path.unlink()
+
+    server.start()
+    eventually(lambda: server.shard(0)["state"] == "failing", state=lambda: server.log)
+    assert "accept the loss with --accept-data-loss" in server.shard(0)["last_error"]
+    server.stop()
+
+    server.start(accept_data_loss=True)
+    with server.client(timeout=10, prefix="acme") as client:
+        assert client.call_by_name("Counter", name, "increment", [], {}) == 1
+
+
 def test_a_shard_that_does_not_exist_cannot_be_restarted(server: Server) -> None:
     """The numbers that do exist are named."""
     with server.client() as client, pytest.raises(DurableError, match="numbered 0 to 1"):
@@ -177,9 +200,9 @@ def test_nonsense_at_the_public_address_is_answered_and_harmless(server: Server)
             client.request("no_such_operation")
 
 
-def name_in(server: Server, shard: int) -> str:
+def name_in(server: Server, shard: int, prefix: str = "") -> str:
     """An id of Counter that lives in a shard."""
     from durable_storage.address import partition_of
 
     first, end = server.shard(shard)["partitions"]
-    return next(str(n) for n in range(10_000) if first <= partition_of("", "Counter", str(n)) < end)
+    return next(str(n) for n in range(10_000) if first <= partition_of(prefix, "Counter", str(n)) < end)

@@ -45,6 +45,7 @@ def with_alarm_settings(command: Any) -> Any:
 @setting("bind")
 @setting("migrate")
 @setting("takeover")
+@setting("accept_data_loss")
 @setting("drain_timeout")
 @setting("stall_timeout")
 @setting("memory_mb")
@@ -58,6 +59,7 @@ def run(
     bind: str,
     migrate: bool,
     takeover: bool,
+    accept_data_loss: bool,
     drain_timeout: timedelta,
     stall_timeout: timedelta,
     memory_mb: int | None,
@@ -79,6 +81,7 @@ def run(
             bind=bind,
             migrate=migrate or None,
             takeover=takeover,
+            accept_data_loss=accept_data_loss,
             drain_timeout=drain_timeout.total_seconds(),
             stall_timeout=stall_timeout.total_seconds(),
             memory_bytes=memory_mb * 1024 * 1024 if memory_mb else None,
