@@ -95,7 +95,7 @@ def test_the_environment_holds_flags_and_lists(show: Show) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("shard = 2", "unknown key 'shard' (did you mean shards?); known keys are after, alarm_attempts"),
+        ("shard = 2", "unknown key 'shard' (did you mean shards?); known keys are accept_data_loss"),
         ("zzz = 2", "unknown key 'zzz'; known keys are"),
         ('shards = "many"', "shards: 'many' is not a valid integer"),
         ("shards = 0", "shards: 0 is not in the range"),
