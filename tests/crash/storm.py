@@ -40,14 +40,20 @@ class Planned:
     """Armings that its firings make, one after the other; -1 for one that repeats until it is stopped."""
     every: float | None = None
     is_cancelled: bool = False
+    deadly_ms: float | None = None
+    """So long after its method has begun, its shard is killed; the first time only."""
 
     @property
     def is_far(self) -> bool:
         return self.at > datetime.now(UTC) + FAR / 2
 
 
-def plan(chance: random.Random, seconds: float) -> list[Planned]:
-    """1,000 alarms due within so many seconds: most fire once, some chain, some repeat, some are cancelled or far."""
+def plan(chance: random.Random, seconds: float, *, deadly: int = 0) -> list[Planned]:
+    """1,000 alarms due within so many seconds: most fire once, some chain, some repeat, some are cancelled or far.
+
+    So many are deadly: they kill their shard, before, in or after the commit of what they did. Each is of another
+    object, since one that does it again and again is parked.
+    """
     now = datetime.now(UTC)
     alarms = []
     for number in range(COUNT):
@@ -61,6 +67,8 @@ def plan(chance: random.Random, seconds: float) -> list[Planned]:
             alarms.append(Planned(object_id, name, token, at, is_cancelled=True))
         elif number < 200:
             alarms.append(Planned(object_id, name, token, at + FAR))
+        elif number < 200 + deadly:
+            alarms.append(Planned(IDS[number - 200], name, token, at, deadly_ms=chance.uniform(0, 4)))
         else:
             alarms.append(Planned(object_id, name, token, at))
     chance.shuffle(alarms)
@@ -107,7 +115,7 @@ class Arming:
                 await asyncio.gather(*(self._set(engine, each) for each in self._alarms[begin : begin + 20]))
 
     async def _set(self, engine: Engine, each: Planned) -> None:
-        what = [each.name, each.token, each.at.isoformat(), each.left, each.every]
+        what = [each.name, each.token, each.at.isoformat(), each.left, each.every, each.deadly_ms]
         await insist(engine, each.object_id, "arm", what, f"arm-{each.token}")
         if each.is_cancelled:
             await insist(engine, each.object_id, "cancel", [each.name], f"cancel-{each.token}")
@@ -132,6 +140,11 @@ class Runs:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.touch()
+
+    @property
+    def deaths(self) -> int:
+        """Deadly alarms that have struck."""
+        return len([*self.path.parent.glob(f"{self.path.name}-*")])
 
     def __len__(self) -> int:
         return self.path.read_bytes().count(b"\n")

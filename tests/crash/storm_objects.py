@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from durable_engine import DurableObject, alarm, field, handler
@@ -24,9 +27,9 @@ class Storm(DurableObject):
     stopping: bool = False
 
     @handler
-    def arm(self, name: str, token: str, at: datetime, left: int, every: float | None) -> None:
+    def arm(self, name: str, token: str, at: datetime, left: int, every: float | None, deadly_ms: float | None) -> None:
         rule = None if every is None else timedelta(seconds=every)
-        payload = {"token": token, "step": 0, "left": left}
+        payload = {"token": token, "step": 0, "left": left, "deadly_ms": deadly_ms}
         self.alarms.schedule(name, at=at, every=rule, payload=payload)
         self.armed[name] = token
 
@@ -54,6 +57,8 @@ class Storm(DurableObject):
         elif payload["left"] == 0 or self.stopping:
             self.alarms.cancel(name)  # of one that repeats: its next tick
             self.armed.pop(name, None)
+        if payload["deadly_ms"] is not None and is_first(payload["token"]):
+            Timer(payload["deadly_ms"] / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
 class Spinner(DurableObject):
@@ -87,3 +92,12 @@ def note_run() -> None:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.write(file, b"%d\n" % os.getpid())
         os.close(file)
+
+
+def is_first(token: str) -> bool:
+    """Whether this was never asked of the token before, in any process."""
+    try:
+        Path(f"{os.environ[RUNS_VARIABLE]}-{token}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
