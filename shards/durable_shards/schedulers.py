@@ -232,12 +232,16 @@ class DeadlineScheduler:
 
     def _must_sweep(self, now: datetime) -> bool:
         """Whether it is time, or the clock has come too near to what is not in memory: it may have been set."""
-        if self._clock.monotonic() >= self._sweep_at:
+        if self._may_sweep() and self._clock.monotonic() >= self._sweep_at:
             return True
         if not self._is_partial:
             return now + self._poll >= self._horizon
         # All that there is room for may be held back, while what is beyond the horizon is due.
         return now >= self._horizon and (not self._heap or self._heap[0][0] > now)
+
+    def _may_sweep(self) -> bool:
+        """Whether a sweep is of use just for its time: one is not under way, and there is room for what it brings."""
+        return self._sweeping is None and not (self._is_partial and len(self._armed) >= WINDOW_MAX)
 
     def _begin(self, key: Key, at: datetime, now: datetime) -> None:
         self._flying[key] = False
@@ -289,7 +293,7 @@ class DeadlineScheduler:
             return
         if self._is_partial and len(self._armed) < WINDOW_MAX // 2:
             self._sweep()
-        seconds = self._sweep_at - self._clock.monotonic()
+        seconds = self._sweep_at - self._clock.monotonic() if self._may_sweep() else LOOK_SECONDS_MAX
         if self._heap and len(self._flying) < IN_FLIGHT_MAX:  # else a firing that ends wakes us
             seconds = min(seconds, (self._heap[0][0] - self._clock.now()).total_seconds())
         at = self._loop.time() + min(max(seconds, 0.0), LOOK_SECONDS_MAX)

@@ -46,6 +46,52 @@ async def test_only_the_next_window_is_in_memory(monkeypatch: pytest.MonkeyPatch
         assert 0 < most <= 100 + 1
 
 
+async def test_sweeps_bring_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity 86: however often the time for a sweep comes while a storm lasts, memory stays bounded."""
+    monkeypatch.setattr(schedulers, "WINDOW_MAX", 50)
+    monkeypatch.setattr(schedulers, "IN_FLIGHT_MAX", 1)
+    clock = ManualClock()
+    async with Harness([Bell], world=world_with(700, clock), clock=clock) as h:
+        h.world.hold()
+        for _ in range(10):
+            await h.pass_time(31)
+        assert h.scheduler.statistics().armed <= 100
+        h.world.release()
+
+
+async def test_a_sweep_that_takes_long_keeps_nobody_busy() -> None:
+    """parity 86: while the store is being asked there is nothing to do, even when the next sweep's time has come."""
+    clock = ManualClock()
+    answer = asyncio.Event()
+    looks = 0
+
+    class Slow:
+        """A store that takes its time."""
+
+        async def due_alarms(self, *_: Any) -> list[DueAlarm]:
+            await answer.wait()
+            return []
+
+    class Counted(schedulers.DeadlineScheduler):
+        """Counts how often it looks for work."""
+
+        def run_due(self) -> None:
+            nonlocal looks
+            looks += 1
+            super().run_due()
+
+    scheduler = Counted(Slow(), lambda: Served((), ()), clock, poll_seconds=30)  # type: ignore[arg-type]
+    await scheduler.start(lambda alarm, peer: None, lambda alarm, problem, peer: None)
+    clock.advance(timedelta(seconds=31))
+    scheduler.run_due()
+    await settle(200)
+    assert looks == 1
+    answer.set()
+    await settle()
+    assert looks == 2, "the sweep that was put off"
+    await scheduler.close()
+
+
 async def test_commits_beyond_the_window_are_found_by_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     """parity 86: what does not fit is forgotten in memory, never in the store, and comes back in time."""
     monkeypatch.setattr(schedulers, "WINDOW_MAX", 5)
