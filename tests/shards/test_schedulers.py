@@ -12,12 +12,15 @@ from durable_shards import schedulers
 from durable_shards.clock import ManualClock
 from durable_shards.firing import Firing
 from durable_shards.wire import Call
+from durable_storage.address import Address
 from durable_storage.errors import StoreUnavailable
 from durable_storage.memory import MemoryWorld
 from durable_storage.store import AlarmRow, DueAlarm, Served
-from tests.shards.alarm_objects import Bell
+from tests.shards.alarm_objects import GATES, Bell, Slowcoach
 from tests.shards.harness import Harness, answered, settle
 from tests.shards.test_firing import BELL, NOW, rows, rung
+
+SLOWCOACH = Address("", "Slowcoach", "a")
 
 
 def world_with(count: int, clock: ManualClock, at_seconds: float = 0) -> MemoryWorld:
@@ -90,6 +93,45 @@ async def test_a_sweep_that_takes_long_keeps_nobody_busy() -> None:
     await settle()
     assert looks == 2, "the sweep that was put off"
     await scheduler.close()
+
+
+async def test_a_slow_object_with_many_alarms_keeps_no_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity 86: while one object takes its time, and hundreds of its alarms are due, those of others fire."""
+    monkeypatch.setattr(schedulers, "IN_FLIGHT_MAX", 64)
+    GATES["slow"] = asyncio.Event()
+    clock = ManualClock()
+    world = MemoryWorld(now=clock.now)
+    world.alarms[SLOWCOACH] = {f"{number:03}": AlarmRow(f"{number:03}", NOW) for number in range(200)}
+    async with Harness([Bell, Slowcoach], world=world, clock=clock) as h:
+        await settle()
+        assert h.scheduler.statistics().in_flight == schedulers.PER_OBJECT_MAX
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        await h.pass_time(1)
+        assert await rung(h) == ["ring"]
+        GATES["slow"].set()
+        await settle(1000)
+        assert await h.call(Slowcoach, "a", "get") == [f"{number:03}" for number in range(200)]
+        assert h.scheduler.statistics().in_flight == 0
+
+
+async def test_alarms_that_wait_for_others_of_their_object_can_be_cancelled_and_armed_anew() -> None:
+    """parity 79, 86: they fire at their new time, or never, and do not hold up those behind them."""
+    GATES["slow"] = asyncio.Event()
+    clock = ManualClock()
+    world = MemoryWorld(now=clock.now)
+    names = [f"{number:03}" for number in range(100)]
+    world.alarms[SLOWCOACH] = {name: AlarmRow(name, NOW) for name in names}
+    async with Harness([Bell, Slowcoach], world=world, clock=clock) as h:
+        await settle()
+        changes = [h.call(Slowcoach, "a", "disarm", [name], timeout=1e6) for name in names[40:60]]
+        changes += [h.call(Slowcoach, "a", "arm", [name, 10], timeout=1e6) for name in names[60:98]]
+        GATES["slow"].set()
+        await settle(1000)
+        assert all(change.done() for change in changes)
+        assert await h.call(Slowcoach, "a", "get") == [*names[:40], *names[98:]]
+        await h.pass_time(10)
+        await settle(1000)
+        assert await h.call(Slowcoach, "a", "get") == [*names[:40], *names[98:], *names[60:98]]
 
 
 async def test_commits_beyond_the_window_are_found_by_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
