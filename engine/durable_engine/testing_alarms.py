@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from durable_shards.clock import Clock
 from durable_shards.firing import Firing
-from durable_shards.schedulers import UNNOTED_SECONDS, Failed, Fire, Key, hold_seconds
+from durable_shards.flights import Key
+from durable_shards.schedulers import UNNOTED_SECONDS, Failed, Fire, hold_seconds
 from durable_shards.shard_events import problem_of
 from durable_shards.statistics import SchedulerStatistics
 from durable_shards.wire import Call

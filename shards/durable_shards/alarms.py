@@ -18,6 +18,8 @@ from durable_shards.errors import DefinitionError, InvalidArguments
 from durable_shards.recurrence import Missed, recurrence
 from durable_shards.shard_events import Fired
 from durable_storage.address import name_problem
+from durable_storage.errors import TooLarge
+from durable_storage.limits import PAYLOAD_BYTES_MAX
 from durable_storage.store import AlarmRow
 from durable_storage.values import ANYTHING, Mismatch
 
@@ -122,7 +124,7 @@ class ObjectAlarms(Protocol):
         otherwise; with `cron` (five fields, in the time zone `tz`, by default UTC) at each time that matches. `missed`
         says what becomes of ticks that could not be fired in time: one firing for all of them ("coalesce"), none
         ("skip"), or one for each ("all"). `payload` is plain JSON that the alarm's method gets.
-        Raises InvalidArguments.
+        Raises InvalidArguments, TooLarge.
         """
 
     def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
@@ -303,11 +305,15 @@ def _encoded(name: str, payload: Any) -> bytes | None:
         return None
     try:
         _accept_json(payload)
-        return orjson.dumps(payload)
+        text = orjson.dumps(payload)
     except Mismatch as problem:
         raise InvalidArguments(f"alarm {name!r}: payload{problem.path}: {problem.reason}") from None
     except (TypeError, RecursionError) as error:
         raise InvalidArguments(f"alarm {name!r}: the payload cannot be stored: {error}") from None
+    if len(text) > PAYLOAD_BYTES_MAX:
+        size = f"the payload is {len(text)} bytes, more than the {PAYLOAD_BYTES_MAX} allowed"
+        raise TooLarge(f"alarm {name!r}: {size}; keep it in the object's state")
+    return text
 
 
 def payload_of(row: AlarmRow) -> Any:

@@ -95,7 +95,7 @@ class Firings:
         if row is None or spec is None or (at is not None and (row.at != at or row.is_parked)):
             self._answer(act, call, False)
             return
-        following, is_missed = self._following(row)
+        following, is_missed = self._following(row, by_hand=at is None)
         if is_missed and at is not None:
             act.arm(name, following)
             self._answer(act, call, False)
@@ -112,12 +112,13 @@ class Firings:
         act.alarms.fire(row, following)
         self._turns.run(act, call, _AlarmMethod(spec, row), ())
 
-    def _following(self, row: AlarmRow) -> tuple[AlarmRow | None, bool]:
+    def _following(self, row: AlarmRow, *, by_hand: bool) -> tuple[AlarmRow | None, bool]:
         if row.recurrence is None:
             return None, False
         rule = recurrence_of(row.recurrence)
         tick, now = row.tick or row.at, self._clock.now()
-        following = rule.next(tick, now) if tick <= now else tick  # by hand, ahead of its time: the beat stays
+        # By hand, ahead of its time, the beat stays. A tick that was due is over, even if the clock was set back since.
+        following = tick if by_hand and tick > now else rule.next(tick, now)
         fresh = None if following is None else AlarmRow(row.name, following, row.payload, recurrence=row.recurrence)
         return fresh, rule.is_missed(tick, now) and not row.attempts
 

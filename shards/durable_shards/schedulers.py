@@ -5,10 +5,10 @@ next minute or two, at most `WINDOW_MAX` of them: commits tell it at once of wha
 store, on start and every `alarm_poll`, brings what has come near (and is the safety net). A stale entry costs a look:
 whether an alarm fires is decided in its object's turn.
 
-Firings in flight are bounded, and started in portions between which calls are served, so that a storm of due alarms
-takes its share and no more. An alarm whose firing arms it again at once, or another of its object that does the same,
-over and over, is slowed down to ten times a second. Ticks of a rule are not counted: those that were missed are fired
-one after the other.
+Firings in flight are bounded, all together and for each object (`durable_shards.flights`), and started in portions
+between which calls are served, so that a storm of due alarms takes its share and no more. An alarm whose firing arms it
+again at once, or another of its object that does the same, over and over, is slowed down to ten times a second. Ticks
+of a rule are not counted: those that were missed are fired one after the other.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from durable_shards.clock import Clock
 from durable_shards.errors import CallTimeout, NotOwner, ObjectParked, Overloaded
 from durable_shards.firing import Firing
+from durable_shards.flights import Flights, Key
 from durable_shards.shard_events import problem_of
 from durable_shards.statistics import SchedulerStatistics
 from durable_shards.wire import Call
@@ -36,8 +37,12 @@ from durable_storage.store import AlarmRow, DueAlarm, Served, Store
 WINDOW_MAX: Final = 20_000
 """Alarms in memory after a sweep; commits may add as many again."""
 IN_FLIGHT_MAX: Final = 512
+PER_OBJECT_MAX: Final = 32
+"""The same of one object: turns that do not wait share a commit, so that one at a time would be slow."""
 PER_TICK: Final = 64
 """Firings begun in one go; then it is the calls' turn."""
+KEPT_BACK_PER_TICK: Final = 512
+"""The same for alarms that are due and have to wait, which costs less."""
 LOOK_SECONDS_MAX: Final = 0.5
 """The longest sleep before the clock is read again: it may be set."""
 HOLD_SECONDS: Final = 0.5
@@ -55,7 +60,6 @@ STREAK_ENDS_SECONDS: Final = 0.05
 
 log = logging.getLogger("durable_engine.shard")
 
-Key = tuple[Address, str]
 Fire = Callable[[DueAlarm, Firing], None]
 Failed = Callable[[DueAlarm, str, Firing], None]
 
@@ -143,8 +147,7 @@ class DeadlineScheduler:
         self._heap: list[tuple[datetime, int, Key]] = []
         self._order = count()
         self._armed: dict[Key, _Armed] = {}
-        self._flying: dict[Key, bool] = {}
-        """Firings in flight; True when another one of the same alarm is due already."""
+        self._flights = Flights(PER_OBJECT_MAX)
         self._rounds: dict[Key, int] = {}
         """Armings by firings whose commit is under way: how many firings led to each."""
         self._streaks: dict[Key, int] = {}
@@ -216,31 +219,50 @@ class DeadlineScheduler:
         self._stop_timer()
         now = self._clock.now()
         begun = 0
-        while not self._paused and begun < PER_TICK and len(self._flying) < IN_FLIGHT_MAX:
-            self._prune()
-            if not self._heap or self._heap[0][0] > now:
+        while not self._paused and begun < PER_TICK and len(self._flights) < IN_FLIGHT_MAX:
+            # In turn with the soonest, so that neither keeps the other waiting.
+            key = self._take_kept_back(now) if begun % 2 else None
+            key = key or self._take_soonest(now) or self._take_kept_back(now)
+            if key is None:
                 break
-            key = heapq.heappop(self._heap)[2]
-            if key in self._flying:
-                self._flying[key] = True
-                continue
             begun += 1
             self._begin(key, self._armed.pop(key).at, now)
         if self._must_sweep(now):
             self._sweep()
         self._wake()
 
+    def _take_soonest(self, now: datetime) -> Key | None:
+        for _ in range(KEPT_BACK_PER_TICK):
+            self._prune()
+            if not self._heap or self._heap[0][0] > now:
+                break
+            key = heapq.heappop(self._heap)[2]
+            if not self._flights.keep_back(key):
+                return key
+        return None
+
+    def _take_kept_back(self, now: datetime) -> Key | None:
+        while self._flights.ready and (key := self._flights.next_ready()) is not None:
+            armed = self._armed.get(key)
+            if armed is not None and armed.when <= now:
+                return key
+        return None
+
     def _must_sweep(self, now: datetime) -> bool:
         """Whether it is time, or the clock has come too near to what is not in memory: it may have been set."""
-        if self._clock.monotonic() >= self._sweep_at:
+        if self._may_sweep() and self._clock.monotonic() >= self._sweep_at:
             return True
         if not self._is_partial:
             return now + self._poll >= self._horizon
         # All that there is room for may be held back, while what is beyond the horizon is due.
         return now >= self._horizon and (not self._heap or self._heap[0][0] > now)
 
+    def _may_sweep(self) -> bool:
+        """Whether a sweep is of use just for its time: one is not under way, and there is room for what it brings."""
+        return self._sweeping is None and not (self._is_partial and len(self._armed) >= WINDOW_MAX)
+
     def _begin(self, key: Key, at: datetime, now: datetime) -> None:
-        self._flying[key] = False
+        self._flights.begin(key)
         self._late_seconds_max = max(self._late_seconds_max, (now - at).total_seconds())
         alarm = DueAlarm(key[0], key[1], at)
         self._fire(alarm, _DeadlineFiring(alarm, self._ended, self._rounds, self._streaks.get(key, 0)))
@@ -262,7 +284,7 @@ class DeadlineScheduler:
     def _land(self, alarm: DueAlarm, hold: float | None = None) -> None:
         """The firing is over; with `hold`, its alarm is armed as before, and offered again after so many seconds."""
         key = (alarm.address, alarm.name)
-        is_due_again = self._flying.pop(key, False)
+        is_due_again = self._flights.end(key)
         if key not in self._armed:
             self._streaks.pop(key, None)
             if hold is not None:
@@ -289,9 +311,12 @@ class DeadlineScheduler:
             return
         if self._is_partial and len(self._armed) < WINDOW_MAX // 2:
             self._sweep()
-        seconds = self._sweep_at - self._clock.monotonic()
-        if self._heap and len(self._flying) < IN_FLIGHT_MAX:  # else a firing that ends wakes us
-            seconds = min(seconds, (self._heap[0][0] - self._clock.now()).total_seconds())
+        seconds = self._sweep_at - self._clock.monotonic() if self._may_sweep() else LOOK_SECONDS_MAX
+        if len(self._flights) < IN_FLIGHT_MAX:  # else a firing that ends wakes us
+            if self._flights.ready:
+                seconds = 0.0
+            elif self._heap:
+                seconds = min(seconds, (self._heap[0][0] - self._clock.now()).total_seconds())
         at = self._loop.time() + min(max(seconds, 0.0), LOOK_SECONDS_MAX)
         if self._timer is None or at < self._timer_at:
             self._stop_timer()
@@ -312,7 +337,7 @@ class DeadlineScheduler:
         self._sweep_at = self._clock.monotonic() + self._poll.total_seconds()
         # From here on, so that no commit during the query is missed.
         self._horizon = max(self._horizon, now + 2 * self._poll)
-        limit = WINDOW_MAX + len(self._flying) + len(self._armed)
+        limit = WINDOW_MAX + len(self._flights) + len(self._armed)
         self._sweeping = asyncio.ensure_future(self._store.due_alarms(self._served(), self._horizon, limit))
         # A callback, not an awaiting task: what it makes fire must not find itself in a task of ours.
         self._sweeping.add_done_callback(lambda done: self._swept(done, limit))
@@ -329,7 +354,7 @@ class DeadlineScheduler:
             page = done.result()
             for address, name, at in page:
                 key = (address, name)
-                if key not in self._armed and key not in self._flying:
+                if key not in self._armed and key not in self._flights:
                     self._put(key, at, at)
             self._is_partial = len(page) >= limit
             if self._is_partial:
@@ -349,7 +374,7 @@ class DeadlineScheduler:
 
     def statistics(self) -> SchedulerStatistics:
         """See `Scheduler`."""
-        return SchedulerStatistics(len(self._armed), len(self._flying), self._fired, self._late_seconds_max)
+        return SchedulerStatistics(len(self._armed), len(self._flights), self._fired, self._late_seconds_max)
 
     def pause(self) -> None:
         """See `Scheduler`."""

@@ -10,6 +10,8 @@ KEY_BYTES_MAX = 256
 """Length of an idempotency key in UTF-8."""
 ARGUMENTS_BYTES_MAX = 4 * 1024 * 1024
 """Encoded arguments of one call."""
+PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
+"""Payload of one alarm, as JSON text."""
 RESULT_BYTES_MAX = 16 * 1024 * 1024
 """Encoded result of one call."""
 STATE_BYTES_MAX = 16 * 1024 * 1024
@@ -25,4 +27,4 @@ PARTITIONS = 1024
 
 assert ARGUMENTS_BYTES_MAX * 2 < MESSAGE_BYTES_MAX
 assert RESULT_BYTES_MAX * 2 < MESSAGE_BYTES_MAX
-assert STATE_BYTES_MAX <= BATCH_BYTES_MAX
+assert max(STATE_BYTES_MAX, PAYLOAD_BYTES_MAX) <= BATCH_BYTES_MAX

@@ -33,7 +33,7 @@ IDS = st.sampled_from(["a", "b"])
 SECONDS = st.sampled_from([0, 0, 0.5, 1, 5, 29, 40, 61, 100])
 NEW: dict[str, Any] = {"armed": {}, "fired": [], "dropped": []}
 ATTEMPTS = 3
-BOUNDS = ("WINDOW_MAX", "IN_FLIGHT_MAX", "PER_TICK")
+BOUNDS = ("WINDOW_MAX", "IN_FLIGHT_MAX", "PER_TICK", "PER_OBJECT_MAX")
 
 
 def token_of(row: AlarmRow) -> int:
@@ -146,7 +146,7 @@ class AlarmsMachine(WorldMachine):
     classes: ClassVar[list[type]] = [Clockwork]
     world: Witness
 
-    @initialize(bounds=st.sampled_from([(20_000, 512, 64), (4, 3, 2), (2, 2, 1)]))
+    @initialize(bounds=st.sampled_from([(20_000, 512, 64, 32), (4, 3, 2, 1), (4, 3, 4, 2), (2, 2, 1, 1)]))
     def begin(self, bounds: tuple[int, ...]) -> None:
         self.bounds = {name: getattr(schedulers, name) for name in BOUNDS}
         for name, bound in zip(BOUNDS, bounds, strict=True):
@@ -327,7 +327,7 @@ class AlarmsMachine(WorldMachine):
         for address, rows in self.world.alarms.items():
             for row in rows.values():
                 key = (address, row.name)
-                if row.is_parked or row.at >= scheduler._horizon or key in scheduler._flying:
+                if row.is_parked or row.at >= scheduler._horizon or key in scheduler._flights:
                     continue
                 armed = scheduler._armed.get(key)
                 assert armed is not None, f"{key} is due at {row.at}, before {scheduler._horizon}, and unknown"

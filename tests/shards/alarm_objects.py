@@ -111,6 +111,28 @@ class Catcher(DurableObject):
         return self.caught
 
 
+class Slowcoach(DurableObject, call_timeout=timedelta(hours=1)):
+    """Takes alarms of any name, and waits in each."""
+
+    caught: list[str] = field(default_factory=list)
+
+    async def handle_alarm(self, name: str) -> None:
+        await GATES["slow"].wait()
+        self.caught.append(name)
+
+    @handler
+    def arm(self, name: str, seconds: float) -> None:
+        self.alarms.schedule(name, after=timedelta(seconds=seconds))
+
+    @handler
+    def disarm(self, name: str) -> bool:
+        return self.alarms.cancel(name)
+
+    @handler(readonly=True)
+    def get(self) -> list[str]:
+        return self.caught
+
+
 class Opened(DurableObject):
     """Arms its alarm when it is loaded."""
 

@@ -12,6 +12,8 @@ from durable_shards.alarms import AlarmBook, PendingAlarm, alarm
 from durable_shards.errors import InvalidArguments
 from durable_shards.object import DurableObject
 from durable_shards.registry import spec_of
+from durable_storage.errors import TooLarge
+from durable_storage.limits import PAYLOAD_BYTES_MAX
 from durable_storage.store import AlarmRow
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -143,6 +145,15 @@ def test_a_wrong_alarm_is_refused(name: Any, when: dict[str, Any], message: str)
         it.schedule(name, **when)
     assert message in str(wrong.value)
     assert not it.changed
+
+
+def test_a_payload_has_a_limit() -> None:
+    """One that a database could not take would hold up the commits of all objects."""
+    it = book()
+    it.schedule(Clock.ring, after=SECOND, payload="x" * (PAYLOAD_BYTES_MAX - 2))
+    with pytest.raises(TooLarge, match="alarm 'tick': the payload is 4194305 bytes, more than the 4194304 allowed"):
+        it.schedule("tick", after=SECOND, payload="x" * (PAYLOAD_BYTES_MAX - 1))
+    assert list(it.set) == ["ring"]
 
 
 def test_an_alarm_of_another_class_is_refused() -> None:

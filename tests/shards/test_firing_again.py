@@ -198,3 +198,21 @@ async def test_cron_in_a_time_zone() -> None:
         await h.pass_time(19 * 3600)
         assert await rung(h) == ["ring"]
         assert rows(h)["ring"].at == datetime(2026, 3, 30, 7, tzinfo=UTC)
+
+
+async def test_a_tick_that_waited_while_the_clock_was_set_back_fires_once() -> None:
+    """parity 83: what was due by the clock of that moment is not due once more."""
+    GATES["wait"] = asyncio.Event()
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "repeat", ["ring", 10], timeout=1e6)
+        await h.call(Bell, "a", "arm", ["wait", 9], timeout=1e6)
+        await h.pass_time(9)
+        await h.pass_time(1)
+        h.clock._now -= timedelta(seconds=2)  # type: ignore[attr-defined]
+        GATES["wait"].set()
+        await settle()
+        assert rows(h)["ring"].at == NOW + timedelta(seconds=20)
+        await h.pass_time(11)
+        assert await rung(h) == ["waited", "ring"]
+        await h.pass_time(1)
+        assert await rung(h) == ["waited", "ring", "ring"]

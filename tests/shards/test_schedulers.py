@@ -12,12 +12,15 @@ from durable_shards import schedulers
 from durable_shards.clock import ManualClock
 from durable_shards.firing import Firing
 from durable_shards.wire import Call
+from durable_storage.address import Address
 from durable_storage.errors import StoreUnavailable
 from durable_storage.memory import MemoryWorld
 from durable_storage.store import AlarmRow, DueAlarm, Served
-from tests.shards.alarm_objects import Bell
+from tests.shards.alarm_objects import GATES, Bell, Slowcoach
 from tests.shards.harness import Harness, answered, settle
 from tests.shards.test_firing import BELL, NOW, rows, rung
+
+SLOWCOACH = Address("", "Slowcoach", "a")
 
 
 def world_with(count: int, clock: ManualClock, at_seconds: float = 0) -> MemoryWorld:
@@ -44,6 +47,91 @@ async def test_only_the_next_window_is_in_memory(monkeypatch: pytest.MonkeyPatch
         assert h.world.alarms == {}
         assert h.scheduler.statistics().fired == 700
         assert 0 < most <= 100 + 1
+
+
+async def test_sweeps_bring_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity 86: however often the time for a sweep comes while a storm lasts, memory stays bounded."""
+    monkeypatch.setattr(schedulers, "WINDOW_MAX", 50)
+    monkeypatch.setattr(schedulers, "IN_FLIGHT_MAX", 1)
+    clock = ManualClock()
+    async with Harness([Bell], world=world_with(700, clock), clock=clock) as h:
+        h.world.hold()
+        for _ in range(10):
+            await h.pass_time(31)
+        assert h.scheduler.statistics().armed <= 100
+        h.world.release()
+
+
+async def test_a_sweep_that_takes_long_keeps_nobody_busy() -> None:
+    """parity 86: while the store is being asked there is nothing to do, even when the next sweep's time has come."""
+    clock = ManualClock()
+    answer = asyncio.Event()
+    looks = 0
+
+    class Slow:
+        """A store that takes its time."""
+
+        async def due_alarms(self, *_: Any) -> list[DueAlarm]:
+            await answer.wait()
+            return []
+
+    class Counted(schedulers.DeadlineScheduler):
+        """Counts how often it looks for work."""
+
+        def run_due(self) -> None:
+            nonlocal looks
+            looks += 1
+            super().run_due()
+
+    scheduler = Counted(Slow(), lambda: Served((), ()), clock, poll_seconds=30)  # type: ignore[arg-type]
+    await scheduler.start(lambda alarm, peer: None, lambda alarm, problem, peer: None)
+    clock.advance(timedelta(seconds=31))
+    scheduler.run_due()
+    await settle(200)
+    assert looks == 1
+    answer.set()
+    await settle()
+    assert looks == 2, "the sweep that was put off"
+    await scheduler.close()
+
+
+async def test_a_slow_object_with_many_alarms_keeps_no_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity 86: while one object takes its time, and hundreds of its alarms are due, those of others fire."""
+    monkeypatch.setattr(schedulers, "IN_FLIGHT_MAX", 64)
+    GATES["slow"] = asyncio.Event()
+    clock = ManualClock()
+    world = MemoryWorld(now=clock.now)
+    world.alarms[SLOWCOACH] = {f"{number:03}": AlarmRow(f"{number:03}", NOW) for number in range(200)}
+    async with Harness([Bell, Slowcoach], world=world, clock=clock) as h:
+        await settle()
+        assert h.scheduler.statistics().in_flight == schedulers.PER_OBJECT_MAX
+        await h.call(Bell, "a", "arm", ["ring", 1])
+        await h.pass_time(1)
+        assert await rung(h) == ["ring"]
+        GATES["slow"].set()
+        await settle(1000)
+        assert await h.call(Slowcoach, "a", "get") == [f"{number:03}" for number in range(200)]
+        assert h.scheduler.statistics().in_flight == 0
+
+
+async def test_alarms_that_wait_for_others_of_their_object_can_be_cancelled_and_armed_anew() -> None:
+    """parity 79, 86: they fire at their new time, or never, and do not hold up those behind them."""
+    GATES["slow"] = asyncio.Event()
+    clock = ManualClock()
+    world = MemoryWorld(now=clock.now)
+    names = [f"{number:03}" for number in range(100)]
+    world.alarms[SLOWCOACH] = {name: AlarmRow(name, NOW) for name in names}
+    async with Harness([Bell, Slowcoach], world=world, clock=clock) as h:
+        await settle()
+        changes = [h.call(Slowcoach, "a", "disarm", [name], timeout=1e6) for name in names[40:60]]
+        changes += [h.call(Slowcoach, "a", "arm", [name, 10], timeout=1e6) for name in names[60:98]]
+        GATES["slow"].set()
+        await settle(1000)
+        assert all(change.done() for change in changes)
+        assert await h.call(Slowcoach, "a", "get") == [*names[:40], *names[98:]]
+        await h.pass_time(10)
+        await settle(1000)
+        assert await h.call(Slowcoach, "a", "get") == [*names[:40], *names[98:], *names[60:98]]
 
 
 async def test_commits_beyond_the_window_are_found_by_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
