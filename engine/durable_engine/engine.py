@@ -38,7 +38,7 @@ def default_engine() -> Engine:
         here = asyncio.get_running_loop()
     except RuntimeError:
         here = None
-    opened = [engine for engine, loop in _open.items() if loop is here]
+    opened = [engine for engine, loop in list(_open.items()) if loop is here]
     if not opened:
         raise EngineClosed(
             "no engine is open in this event loop; open one around this code: async with Engine(...) as engine"

@@ -64,7 +64,8 @@ def check_scheduler(alarms: AlarmSettings, store: str, *, is_embedded: bool = Fa
 def make_scheduler(store: str, caller: Caller, shard: Shard) -> Scheduler:
     """The scheduler that a shard's settings ask for. Raises DurableError."""
     if shard.settings.alarms.scheduler != PROCRASTINATE:
-        from durable_shards.shard import deadline_scheduler  # noqa: PLC0415 - a client needs none of the shard
+        # A client needs none of the shard.
+        from durable_shards.deadline_scheduler import deadline_scheduler  # noqa: PLC0415
 
         return deadline_scheduler(shard)
     require(PROCRASTINATE)

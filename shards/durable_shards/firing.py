@@ -21,7 +21,6 @@ from durable_shards.alarm_settings import AlarmSettings
 from durable_shards.alarms import AlarmBook, AlarmSpec
 from durable_shards.clock import Clock
 from durable_shards.errors import InvalidArguments
-from durable_shards.gate import Gate
 from durable_shards.recurrence import recurrence_of
 from durable_shards.turn import Turns
 from durable_shards.wire import Call, Peer
@@ -73,8 +72,7 @@ def _call(spec: AlarmSpec, row: AlarmRow, obj: Any) -> Any:
 class Firings:
     """Fires the alarms of one shard's objects."""
 
-    def __init__(self, gate: Gate, turns: Turns, clock: Clock, settings: AlarmSettings, *, store: Store) -> None:
-        self._gate = gate
+    def __init__(self, turns: Turns, clock: Clock, settings: AlarmSettings, *, store: Store) -> None:
         self._turns = turns
         self._clock = clock
         self._settings = settings
@@ -82,35 +80,36 @@ class Firings:
         self.failures = 0
         self.parked = 0
 
-    def fire(self, act: Activation, call: Call, name: str, at: datetime | None) -> None:
-        """Fire an alarm if it is still armed for `at`; the answer is whether it was. `at=None` fires it in any case.
+    def fire(self, act: Activation, call: Call, name: str, at: datetime | None) -> bool | None:
+        """Fire an alarm if it is still armed for `at`; `at=None` fires it in any case.
 
-        Raises InvalidArguments for one that cannot be fired whatever the time.
+        None: its turn, or what waits before it, answers the call. False: there was nothing to fire, and that is the
+        answer. Raises InvalidArguments for one that cannot be fired whatever the time.
         """
+        if isinstance(call.peer, Firing):
+            call.peer.began, call.peer.book = False, None  # it may have been undone with others since, and put back
         row = act.alarms_now.get(name)
         spec = act.home.spec.alarm(name)
         if at is None and (row is None or spec is None):
             problem = "is not armed" if row is None else f"has no method in {act.home.spec.name}"
             raise InvalidArguments(f"alarm {name!r} of {act.address} {problem}; nothing was run")
         if row is None or spec is None or (at is not None and (row.at != at or row.is_parked)):
-            self._answer(act, call, False)
-            return
+            return False
         following, is_missed = self._following(row, by_hand=at is None)
         if is_missed and at is not None:
             act.arm(name, following)
-            self._answer(act, call, False)
-            return
+            return False
         if not self._turns.ready(act, call):
-            return
+            return None
         if act.alarms_now.get(name) is not row:  # `after_load` has been at it
-            self.fire(act, call, name, at)
-            return
+            return self.fire(act, call, name, at)
         if crashpoints.reach("before_fire", self._store):
-            return
+            return None
         if isinstance(call.peer, Firing):
             call.peer.began, call.peer.book = True, act.alarms
         act.alarms.fire(row, following)
         self._turns.run(act, call, _AlarmMethod(spec, row), ())
+        return None
 
     def _following(self, row: AlarmRow, *, by_hand: bool) -> tuple[AlarmRow | None, bool]:
         if row.recurrence is None:
@@ -121,10 +120,6 @@ class Firings:
         following = tick if by_hand and tick > now else rule.next(tick, now)
         fresh = None if following is None else AlarmRow(row.name, following, row.payload, recurrence=row.recurrence)
         return fresh, rule.is_missed(tick, now) and not row.attempts
-
-    def _answer(self, act: Activation, call: Call, fired: bool) -> None:
-        assert call.peer is not None
-        self._gate.answer(act, call, call.peer.encode(call, act.version, fired))
 
     def failed(self, act: Activation, name: str, at: datetime, problem: str, verdict: Verdict) -> bool:
         """Note that the alarm armed for `at` failed: as a change of its own, since the firing itself was undone.
@@ -156,11 +151,15 @@ class Firings:
         """Arm again, from now, what was parked or waits for another attempt (None: all); how many. Raises."""
         if name is not None and name not in act.alarms_now:
             raise InvalidArguments(f"{act.address} has no alarm {name!r}; see `durable-engine alarms list`")
-        rows = [row for row in act.alarms_now.values() if name in (None, row.name) and (row.is_parked or row.attempts)]
-        for row in rows:
-            if act.home.spec.alarm(row.name) is None:
-                said = f"{act.home.spec.name} has no method for alarm {row.name!r}"
-                raise InvalidArguments(f"{said}; it fires by itself once a class that has one is served")
+        spec = act.home.spec
+        if name is not None and spec.alarm(name) is None:
+            said = f"{spec.name} has no method for alarm {name!r}"
+            raise InvalidArguments(f"{said}; it fires by itself once a class that has one is served")
+        rows = [
+            row
+            for row in act.alarms_now.values()
+            if name in (None, row.name) and (row.is_parked or row.attempts) and spec.alarm(row.name) is not None
+        ]
         for row in rows:
             tick = row.tick or row.at
             act.arm(row.name, row._replace(at=self._clock.now(), tick=tick, attempts=0, problem=None, is_parked=False))

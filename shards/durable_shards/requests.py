@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
 import msgspec
+import orjson
 
 from durable_shards.admission import Admission, unknown_class
 from durable_shards.directory import Directory
@@ -17,6 +18,8 @@ from durable_storage.address import id_problem, name_problem
 from durable_storage.store import ListedAlarm, Served, Store
 
 LIST_MAX: Final = 10_000
+LISTED_PAYLOAD_BYTES_MAX: Final = 1_000
+"""Of an alarm in a page of many, which has to fit into one message."""
 T = TypeVar("T")
 
 
@@ -110,4 +113,6 @@ def _listed(alarm: ListedAlarm, served: Served, classes: list[str]) -> dict[str,
     why = "failed" if row.is_parked else None
     if not served.serves(object_type, row.name):
         why = "unknown alarm" if object_type in classes else "unknown class"
+    if row.payload is not None and len(row.payload) > LISTED_PAYLOAD_BYTES_MAX:
+        row = row._replace(payload=orjson.dumps(f"({len(row.payload)} bytes: see `durable-engine objects show`)"))
     return {"class": object_type, "id": object_id, "prefix": prefix, **described(row), "orphaned": why}

@@ -18,6 +18,7 @@ from durable_shards.admission import Admission, handler_of
 from durable_shards.alarm_driver import AlarmDriver
 from durable_shards.board import Board, NullBoard
 from durable_shards.clock import Clock, SystemClock
+from durable_shards.deadline_scheduler import deadline_scheduler
 from durable_shards.directory import ClassTable, Directory, Surroundings
 from durable_shards.errors import NotOwner, Overloaded
 from durable_shards.firing import Firings
@@ -29,7 +30,7 @@ from durable_shards.outbound import Caller, ObjectEngine
 from durable_shards.purge import Purge
 from durable_shards.registry import Registry
 from durable_shards.requests import Requests
-from durable_shards.schedulers import DeadlineScheduler, Scheduler
+from durable_shards.schedulers import Scheduler
 from durable_shards.shard_events import Fired
 from durable_shards.shard_settings import ShardSettings
 from durable_shards.shard_statistics import statistics_of
@@ -151,7 +152,7 @@ class Shard:
             run=self.run,
             resume=self.resume,
         )
-        self.firings = Firings(self.gate, self.turns, self.clock, self.settings.alarms, store=self.store)
+        self.firings = Firings(self.turns, self.clock, self.settings.alarms, store=self.store)
         self._parts = Parts(self.gate, self.keys, self.firings, self.turns.revive)
         self.alarms = AlarmDriver(self._make_scheduler(self), self.registry.classes, self.gate, self.receive)
         asked_at = self.clock.monotonic()
@@ -392,9 +393,3 @@ class Shard:
             await self.alarms.scheduler.close()
         await self.store.close()
         shard_events.shard_stopped(self)
-
-
-def deadline_scheduler(shard: Shard) -> Scheduler:
-    """The scheduler of shards that are given no other."""
-    poll = shard.settings.alarms.poll
-    return DeadlineScheduler(shard.store, shard.registry.served, shard.clock, poll_seconds=poll)

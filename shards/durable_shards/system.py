@@ -16,7 +16,7 @@ import orjson
 
 from durable_shards import system_alarms
 from durable_shards.activation import NO_ALARMS, Activation
-from durable_shards.errors import InvalidArguments
+from durable_shards.errors import InvalidArguments, ReentrantCall
 from durable_shards.failures import as_durable_error
 from durable_shards.system_parts import Parts, reply
 from durable_shards.wire import Call
@@ -86,6 +86,8 @@ def _where(parts: Parts, act: Activation, call: Call, _: Any) -> None:
 
 
 def _delete(parts: Parts, act: Activation, call: Call, _: Any) -> None:
+    if act.suspended:
+        raise ReentrantCall(f"{act.address} waits for its own deletion, from inside a turn; nothing was deleted")
     existed = bool(act.version or act.alarms_now)
     if existed:
         act.pending().remove_object()

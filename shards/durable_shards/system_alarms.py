@@ -52,7 +52,9 @@ def _cancel_all(parts: Parts, act: Activation, call: Call, _: Any) -> None:
 
 
 def _fire(parts: Parts, act: Activation, call: Call, arguments: Any) -> None:
-    parts.firings.fire(act, call, *arguments)
+    fired = parts.firings.fire(act, call, *arguments)
+    if fired is not None:
+        reply(parts, act, call, fired)
 
 
 def _failed(parts: Parts, act: Activation, call: Call, arguments: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from durable_engine import Client
-from durable_shards.schedulers import STREAK_FREE, STREAK_SECONDS_MAX
+from durable_shards.deadline_scheduler import STREAK_FREE, STREAK_SECONDS_MAX
 from tests.crash.conftest import MakeServer
 from tests.crash.storm import (
     IDS,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from durable_engine import DurableError
-from durable_shards import schedulers
+from durable_shards import deadline_scheduler as schedulers
 from durable_shards.alarm_settings import AlarmSettings
 from durable_shards.loader import RETRY_SECONDS_MIN
 from durable_storage.address import Address

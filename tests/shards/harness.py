@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 from durable_shards.clock import Clock, ManualClock
+from durable_shards.deadline_scheduler import DeadlineScheduler
 from durable_shards.peers import FuturePeer, detached
 from durable_shards.registry import Registry
-from durable_shards.schedulers import DeadlineScheduler, Scheduler
+from durable_shards.schedulers import Scheduler
 from durable_shards.shard import Shard
 from durable_shards.shard_settings import ShardSettings
 from durable_shards.wire import Call, Peer

@@ -11,10 +11,10 @@ import pytest
 from durable_shards.alarm_settings import AlarmSettings
 from durable_shards.clock import ManualClock
 from durable_storage.address import Address
-from durable_storage.store import Stored
+from durable_storage.store import AlarmRow, Stored
 from tests.shards.alarm_objects import GATES, Bell
 from tests.shards.harness import Harness, settle
-from tests.shards.test_firing import NOW, rows, rung
+from tests.shards.test_firing import BELL, NOW, rows, rung
 
 
 async def test_a_failing_alarm_is_undone_and_tried_again_later() -> None:
@@ -216,3 +216,31 @@ async def test_a_tick_that_waited_while_the_clock_was_set_back_fires_once() -> N
         assert await rung(h) == ["waited", "ring"]
         await h.pass_time(1)
         assert await rung(h) == ["waited", "ring", "ring"]
+
+
+async def test_retrying_all_leaves_out_what_has_no_method() -> None:
+    """parity 87: one alarm that the class has lost keeps no other from being armed again."""
+    async with Harness([Bell], alarms=AlarmSettings(attempts=1)) as h:
+        await h.call(Bell, "a", "arm", ["fail"])
+        await h.pass_time(0)
+        await h.call(Bell, "a", "$evict")
+        h.world.alarms[BELL]["lost"] = AlarmRow("lost", NOW, attempts=1, is_parked=True)
+        assert await h.call(Bell, "a", "$retry", [None]) == 1
+        assert {name: row.attempts for name, row in rows(h).items()} == {"fail": 0, "lost": 1}
+
+
+async def test_a_firing_for_an_object_that_never_was_leaves_nothing_behind() -> None:
+    """parity 89: news that is late wakes nobody."""
+    async with Harness([Bell]) as h:
+        assert await h.call(Bell, "nobody", "$fire", ["ring", NOW.isoformat()]) is False
+        assert h.shard.directory.counts() == (0, 0)
+
+
+async def test_a_page_of_alarms_shows_the_size_of_large_payloads() -> None:
+    """parity 81: a page has to fit into one message, however large the payloads are."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["tell", 60, "x" * 100_000])
+        (listed,) = await h.shard.request("alarms", {})
+        assert listed["payload"] == "(100002 bytes: see `durable-engine objects show`)"
+        (whole,) = await h.call(Bell, "a", "$alarms")
+        assert len(whole["payload"]) == 100_000

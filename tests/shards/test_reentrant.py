@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from durable_engine import DurableError, PersistenceFailed, Rejected
+from durable_engine import DurableError, PersistenceFailed, ReentrantCall, Rejected
 from tests.shards.hard_objects import Inward, Probe, gates
 from tests.shards.harness import Harness, answered, settle
 
@@ -121,3 +121,15 @@ async def test_the_alarm_of_an_inner_turn_is_stored_with_it() -> None:
         gates["b"].set()
         await answered(outer)
         assert len(await h.call(Inward, "f", "$pending")) == 1
+
+
+async def test_an_object_is_not_deleted_under_a_turn_of_its_own() -> None:
+    """A deletion along the chain of the turn that waits for it is refused, and the turn goes on."""
+    async with Harness([Inward]) as h:
+        holding = h.call(Inward, "f", "hold", timeout=60)
+        await settle()
+        with pytest.raises(ReentrantCall, match="waits for its own deletion"):
+            await answered(inner(h, "$delete"))
+        gates["a"].set()
+        await answered(holding)
+        assert await h.call(Inward, "f", "read") == ["hold"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durable_shards import schedulers
+from durable_shards import deadline_scheduler as schedulers
 from durable_shards.clock import ManualClock
 from durable_shards.firing import Firing
 from durable_shards.wire import Call
