@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from heapq import merge
 from itertools import islice
@@ -20,6 +20,7 @@ from durable_shards.activation import Activation
 from durable_shards.clock import Clock
 from durable_shards.directory import ClassTable, Directory, Hibernated
 from durable_shards.spec import Options
+from durable_storage.store import AlarmRow
 
 SWEEP_SECONDS = 1.0
 LOOK_SECONDS_MAX = 3600
@@ -29,7 +30,10 @@ LIVE_OVERHEAD_BYTES = 1_000
 LIVE_STATE_FACTOR = 2
 """Encoded state, and its values as Python objects: as much again if they are texts, more if they are numbers."""
 ASLEEP_OVERHEAD_BYTES = 250
+ALARM_OVERHEAD_BYTES = 300
 SAMPLE = 1_000
+LOOKED_AT_ONCE = 1_000
+"""Objects that may hibernate before the loop turns: each may have a last word to say."""
 EVICT_SHARE = 64
 """Above the budget, at least one part in so many of the memory is freed at once, so that this stays rare."""
 
@@ -69,25 +73,36 @@ class IdleSweep:
             self._put(act, min(act.last_used + patience, self._swept + LOOK_SECONDS_MAX))
 
     def sweep(self) -> None:
-        """Do what is due. Called by the timer, or by a test's clock."""
+        """Do all that is due."""
+        while not self._sweep_part():
+            pass
+
+    def _sweep_part(self) -> bool:
+        """Do a part of what is due, so that the loop turns meanwhile; whether that was all."""
         assert self._directory is not None, "start comes first"
         now = self._clock.monotonic()
         self._swept = int(now)
+        looked_at = 0
         # Not second by second: a clock that is set, or moved by a test, may jump over years.
         for second in sorted(second for second in self._wheel if second <= now):
-            bucket = self._wheel.pop(second)
+            bucket = self._wheel[second]
             while bucket:
+                if looked_at == LOOKED_AT_ONCE:
+                    return False
+                looked_at += 1
                 act = bucket.pop()
                 act.bucket = None
                 self._look_at(act, now)
+            del self._wheel[second]
         for table in self._directory.tables():
             self._forget_asleep(table, now)
         self._keep_budget(self._directory, now)
         self._directory.prune()
+        return True
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(SWEEP_SECONDS, self._tick, loop)
-        self.sweep()
+        pause = SWEEP_SECONDS if self._sweep_part() else 0
+        self._timer = loop.call_later(pause, self._tick, loop)
 
     def _put(self, act: Activation, due: float) -> None:
         act.bucket = self._wheel[int(due) + 1]
@@ -192,8 +207,12 @@ def _scaled(count: int, sizes: list[int]) -> int:
 
 
 def _live_bytes(act: Activation) -> int:
-    return LIVE_OVERHEAD_BYTES + LIVE_STATE_FACTOR * len(act.state or b"")
+    return LIVE_OVERHEAD_BYTES + LIVE_STATE_FACTOR * len(act.state or b"") + _alarm_bytes(act.alarms_now)
 
 
 def _asleep_bytes(kept: Hibernated) -> int:
-    return ASLEEP_OVERHEAD_BYTES + len(kept.state or b"")
+    return ASLEEP_OVERHEAD_BYTES + len(kept.state or b"") + _alarm_bytes(kept.alarms)
+
+
+def _alarm_bytes(alarms: Mapping[str, AlarmRow]) -> int:
+    return sum(ALARM_OVERHEAD_BYTES + len(row.payload or b"") + len(row.problem or "") for row in alarms.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from tests.shards.alarm_objects import Bell
 from tests.shards.harness import Harness, settle
 from tests.shards.objects import Counter
 
@@ -25,6 +26,20 @@ async def test_an_idle_object_hibernates_and_wakes_without_the_store() -> None:
         assert await h.call(Counter, "a", "increment", timeout=60) == 4
         assert h.shard.loader.loads == loads
         assert h.shard.directory.counts() == (1, 0)
+
+
+async def test_many_objects_that_are_idle_at_once_leave_room_for_calls() -> None:
+    """The sweep goes on in portions, between which the loop turns."""
+    async with Harness([Counter]) as h:
+        await asyncio.gather(*(h.call(Counter, f"{n}", "increment") for n in range(2500)))
+        h.clock.advance(timedelta(seconds=12))  # type: ignore[union-attr]
+        loop = asyncio.get_running_loop()
+        seen = []
+        for _ in range(3):
+            h.shard.idle.close()  # its timer: the test ticks
+            h.shard.idle._tick(loop)
+            seen.append(h.shard.directory.counts()[1])
+        assert seen == [1000, 2000, 2500]
 
 
 async def test_each_call_puts_hibernation_off() -> None:
@@ -73,6 +88,15 @@ async def test_above_the_budget_the_longest_idle_go_first() -> None:
         assert "49-0" in table.live
         assert "0-0" not in table.live
         assert await h.call(Counter, "0-0", "get", timeout=600) == 1
+
+
+async def test_alarms_count_as_memory() -> None:
+    """Those of an object are held with it, with their payloads."""
+    async with Harness([Bell]) as h:
+        await h.call(Bell, "a", "arm", ["ring", 60])
+        before = h.shard.idle.estimate()
+        await h.call(Bell, "a", "arm", ["tell", 60, "x" * 10_000])
+        assert h.shard.idle.estimate() - before > 10_000
 
 
 async def test_evict_wake_where_and_delete() -> None:
