@@ -48,7 +48,7 @@ async def test_each_call_puts_hibernation_off() -> None:
         for _ in range(5):
             await h.call(Counter, "a", "increment", timeout=60)
             pass_time(h, 6)
-        assert h.shard.directory.counts() == (1, 0)
+            assert h.shard.directory.counts() == (1, 0)
 
 
 async def test_an_object_idle_for_long_is_forgotten_and_loaded_again() -> None:

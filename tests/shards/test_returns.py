@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from durable_engine import DurableObject, HandlerFailed, Rejected, alarm, handler
-from tests.shards.harness import Harness
+from tests.shards.harness import Harness, settle
 
 
 class Broke(Rejected):
@@ -109,6 +109,8 @@ async def test_returning_nothing_is_an_answer_that_comes_after_the_commit() -> N
         h.world.hold()
         emptied = h.call(Purse, "p", "empty")
         looked = h.call(Purse, "p", "look")
+        await settle()
+        assert not emptied.done()
         h.world.release()
         assert await emptied is None
         assert await looked == 0
