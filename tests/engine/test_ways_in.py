@@ -108,8 +108,18 @@ async def test_objects_in_memory_are_counted(kind: str) -> None:
     async with opened(kind) as engine:
         await asyncio.gather(*(engine.at(Counter, str(n)).increment() for n in range(20)))
         await engine.evict(Counter, "7")
-        shards = [shard.statistics for shard in (await engine.statistics()).shards if shard.statistics]
-        assert (sum(each.live for each in shards), sum(each.hibernated for each in shards)) == (19, 0)
+        assert await _counts(engine) == (19, 0)
+        await engine.wake(Counter, "3", hibernate_after=timedelta(0))
+        await watch_for(lambda: _has_counts(engine, (18, 1)))
+
+
+async def _counts(engine: Engine) -> tuple[int, int]:
+    shards = [shard.statistics for shard in (await engine.statistics()).shards if shard.statistics]
+    return sum(each.live for each in shards), sum(each.hibernated for each in shards)
+
+
+async def _has_counts(engine: Engine, counts: tuple[int, int]) -> bool:
+    return await _counts(engine) == counts
 
 
 @pytest.mark.parametrize("kind", KINDS)

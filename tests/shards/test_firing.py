@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from durable_engine import DurableObject, alarm
 from durable_shards.clock import ManualClock
 from durable_shards.errors import HandlerFailed, InvalidArguments
 from durable_storage.address import Address
@@ -40,6 +41,31 @@ async def test_an_alarm_fires_when_it_is_due_and_not_before() -> None:
         assert rows(h) == {}
         await h.pass_time(3600)
         assert await rung(h) == ["ring"]
+
+
+class Early(DurableObject):
+    """Tells by its state when code of it has run."""
+
+    loads: int = 0
+
+    def after_load(self) -> None:
+        self.loads += 1
+
+    @alarm
+    def ring(self) -> None: ...
+
+
+async def test_alarms_are_set_and_cancelled_from_outside_without_running_the_object() -> None:
+    """parity 77: neither `after_load` nor anything else of its code, until an alarm fires."""
+    async with Harness([Early]) as h:
+        for at in (10, 20):
+            await h.call(Early, "a", "$schedule", ["ring", {"after": at}, None])
+            await h.call(Early, "b", "$schedule", ["ring", {"after": at}, None])
+        assert len(await h.call(Early, "a", "$pending")) == 1
+        assert await h.call(Early, "b", "$cancel", ["ring"])
+        assert h.world.objects == {}
+        await h.pass_time(20)
+        assert list(h.world.objects) == [Address("", "Early", "a")]
 
 
 async def test_many_alarms_of_an_object_fire_in_the_order_of_their_times() -> None:

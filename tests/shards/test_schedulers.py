@@ -95,6 +95,33 @@ async def test_a_sweep_that_takes_long_keeps_nobody_busy() -> None:
     await scheduler.close()
 
 
+async def test_a_paused_scheduler_begins_nothing_and_asks_for_nothing() -> None:
+    """parity 92: whatever comes due, and whatever commits still arm; the next owner finds it in the store."""
+    clock = ManualClock()
+    begun: list[DueAlarm] = []
+    looks = 0
+
+    class Empty:
+        """A store without alarms."""
+
+        async def due_alarms(self, *_: Any) -> list[DueAlarm]:
+            nonlocal looks
+            looks += 1
+            return []
+
+    scheduler = schedulers.DeadlineScheduler(Empty(), lambda: Served((), ()), clock, poll_seconds=30)  # type: ignore[arg-type]
+    await scheduler.start(lambda alarm, peer: begun.append(alarm), lambda alarm, problem, peer: None)
+    await settle()
+    scheduler.armed(BELL, [AlarmRow("ring", NOW + timedelta(seconds=1))])
+    scheduler.pause()
+    scheduler.armed(BELL, [AlarmRow("tell", NOW)])
+    clock.advance(timedelta(seconds=60))
+    scheduler.run_due()
+    await settle()
+    assert (begun, looks) == ([], 1)
+    await scheduler.close()
+
+
 async def test_a_slow_object_with_many_alarms_keeps_no_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """parity 86: while one object takes its time, and hundreds of its alarms are due, those of others fire."""
     monkeypatch.setattr(schedulers, "IN_FLIGHT_MAX", 64)
