@@ -41,7 +41,7 @@ class Administration(Calling):
 
     def alarms(self, cls: type[DurableObject] | str, object_id: str, *, prefix: str | None = None) -> AlarmsOf:
         """The alarms of one object, from outside: `await engine.alarms(Counter, "id").pending()`."""
-        return AlarmsOf(lambda handler, *args: self._ask(cls, object_id, prefix, handler, *args))
+        return AlarmsOf(lambda handler, *args: self._ask(cls, object_id, prefix, handler, *args), cls)
 
     @overload
     async def state(self, cls: type[T], object_id: str, *, prefix: str | None = None) -> T | None: ...

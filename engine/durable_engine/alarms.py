@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from durable_shards.alarms import Alarm, PendingAlarm
+from durable_shards.alarms import Alarm, PendingAlarm, encoded_payload, name_of_alarm
 from durable_shards.errors import InvalidArguments
 from durable_shards.recurrence import Missed, recurrence
 
@@ -16,8 +16,9 @@ Ask = Callable[..., Awaitable[Any]]
 class AlarmsOf:
     """What `engine.alarms(Class, id)` returns. Every change is committed when its call returns."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, cls: type[Any] | str) -> None:
         self._ask = ask
+        self._cls = cls
 
     async def schedule(
         self,
@@ -37,7 +38,7 @@ class AlarmsOf:
         could not be fired in time: all as in `self.alarms.schedule`. The object is not woken by it.
         Raises InvalidArguments.
         """
-        name = alarm_name(alarm)
+        name = name_of_alarm(alarm, self._cls)
         recurrence(f"alarm {name!r}", every=every, cron=cron, tz=tz, missed=missed)
         when: dict[str, Any] = {"cron": cron, "tz": tz, "missed": missed}
         for word, value in (("after", after), ("every", every)):
@@ -45,6 +46,7 @@ class AlarmsOf:
                 when[word] = _seconds(name, word, value)
         if at is not None:
             when["at"] = _aware(name, at)
+        encoded_payload(name, payload)
         given = {word: value for word, value in when.items() if value is not None}
         if not given.keys() & {"after", "at", "every", "cron"} or {"after", "at"} <= given.keys():
             raise InvalidArguments(f"alarm {name!r}: say when: either after=timedelta(...) or at=datetime(...)")
@@ -52,7 +54,7 @@ class AlarmsOf:
 
     async def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
         """Disarm one; whether it was armed."""
-        return bool(await self._ask("$cancel", alarm_name(alarm)))
+        return bool(await self._ask("$cancel", name_of_alarm(alarm, self._cls)))
 
     async def cancel_all(self) -> int:
         """Disarm all; how many there were."""
@@ -63,14 +65,14 @@ class AlarmsOf:
 
         A handler that fails is the caller's to hear of, and the alarm stays as it is.
         """
-        await self._ask("$fire", alarm_name(alarm), None)
+        await self._ask("$fire", name_of_alarm(alarm, self._cls), None)
 
     async def retry(self, alarm: Alarm[..., Any] | str | None = None) -> int:
         """Arm again, for now, what was parked or waits for another attempt (None: all); how many. Its count is 0 again.
 
         Raises InvalidArguments for an alarm that there is not, or whose method is gone.
         """
-        return int(await self._ask("$retry", None if alarm is None else alarm_name(alarm)))
+        return int(await self._ask("$retry", None if alarm is None else name_of_alarm(alarm, self._cls)))
 
     async def pending(self) -> list[PendingAlarm]:
         """The armed alarms, soonest first."""
@@ -93,11 +95,3 @@ def _aware(name: str, at: Any) -> str:
         return at.astimezone(UTC).isoformat()
     except OverflowError:
         raise InvalidArguments(f"alarm {name!r}: that time is outside of the years 1 to 9999") from None
-
-
-def alarm_name(alarm: Alarm[..., Any] | str) -> str:
-    if isinstance(alarm, Alarm):
-        return alarm.name
-    if isinstance(alarm, str):
-        return alarm
-    raise InvalidArguments(f"expected a method under @alarm or the name of an alarm, not {alarm!r}")

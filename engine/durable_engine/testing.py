@@ -22,7 +22,6 @@ from typing import Any, Final, Self, TypeVar, overload
 
 import orjson
 
-from durable_engine.alarms import alarm_name
 from durable_engine.embedded import EmbeddedSettings
 from durable_engine.engine import Engine
 from durable_engine.ref import ClassUse, use_of
@@ -31,7 +30,7 @@ from durable_engine.testing_backend import ManualBackend, Motion
 from durable_engine.testing_store import Order, place_of
 from durable_engine.testing_time import EndlessAlarms, ManualTime
 from durable_engine.views import AlarmView
-from durable_shards.alarms import Alarm, PendingAlarm
+from durable_shards.alarms import Alarm, PendingAlarm, name_of_alarm
 from durable_shards.clock import ManualClock
 from durable_shards.errors import EngineClosed
 from durable_shards.object import DurableObject
@@ -195,7 +194,7 @@ class Durable:
         A new arming by its method is kept; what the method raises is raised, and the alarm then stays as it was.
         Raises AlarmNotArmed.
         """
-        name = alarm_name(alarm)
+        name = name_of_alarm(alarm, cls)
         armed = [each.name for each in await self.pending(cls, object_id, prefix=prefix)]
         if name not in armed:
             address = self._engine.address(cls, object_id, prefix)
@@ -222,7 +221,10 @@ class Durable:
         if by < timedelta(0):
             raise ValueError("time goes forward only: pass a positive timedelta")
         time = self._manual_time
-        target = self._target = self.now() + by
+        try:
+            target = self._target = self.now() + by
+        except OverflowError:
+            raise ValueError(f"{by} from {self.now()} is beyond the year 9999: advance by less") from None
 
         async def go_on() -> None:
             try:
@@ -320,7 +322,7 @@ class Durable:
         prefix: str | None = None,
     ) -> PendingAlarm:
         """The alarm is armed, and with `within` for no later than so long from now. Returns it."""
-        name = alarm_name(alarm)
+        name = name_of_alarm(alarm, cls)
         pending = await self.pending(cls, object_id, prefix=prefix)
         address = self._engine.address(cls, object_id, prefix)
         found = next((each for each in pending if each.name == name), None)
@@ -341,7 +343,7 @@ class Durable:
     ) -> None:
         """The alarm is not armed; without a name, none of the object is."""
         pending = await self.pending(cls, object_id, prefix=prefix)
-        armed = [each for each in pending if alarm is None or each.name == alarm_name(alarm)]
+        armed = [each for each in pending if alarm is None or each.name == name_of_alarm(alarm, cls)]
         address = self._engine.address(cls, object_id, prefix)
         assert not armed, f"{address} has armed: {', '.join(f'{each.name} at {each.at}' for each in armed)}"
 

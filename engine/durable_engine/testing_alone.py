@@ -10,9 +10,8 @@ from typing import Any, TypeVar, overload
 
 import orjson
 
-from durable_engine.alarms import alarm_name
 from durable_engine.timeouts import plain_seconds
-from durable_shards.alarms import Alarm
+from durable_shards.alarms import Alarm, name_of_alarm
 from durable_shards.object import DurableObject
 from durable_shards.spec import spec_of
 from durable_storage.store import AlarmRow
@@ -81,7 +80,7 @@ async def perform_alarm(
     `attempt`, `payload` and `at` are what the method gets, if it takes them. Raises what the method raises, and
     LookupError for a name that the class has no method for.
     """
-    spec, name = spec_of(type(obj)), alarm_name(alarm)
+    spec, name = spec_of(type(obj)), name_of_alarm(alarm, type(obj))
     method = spec.alarm(name)
     if method is None:
         known = ", ".join(spec.alarms) or "none"

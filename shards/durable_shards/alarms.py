@@ -240,11 +240,12 @@ class AlarmBook:
             first = self._time(where, after, at)
         if first is None:
             raise InvalidArguments(f"{where}: {OUT_OF_TIME}")
-        self.replace(name, AlarmRow(name, first, _encoded(name, payload), recurrence=rule.text if rule else None))
+        text = encoded_payload(name, payload)
+        self.replace(name, AlarmRow(name, first, text, recurrence=rule.text if rule else None))
 
     def cancel(self, alarm: Alarm[..., Any] | str) -> bool:
         """See `ObjectAlarms`. Any name may be cancelled: the class may have lost the method since."""
-        name = alarm.name if isinstance(alarm, Alarm) else alarm
+        name = name_of_alarm(alarm, self._spec.cls)
         armed = self.set.pop(name, None) is not None
         if name in self._committed and name not in self.cleared:
             self.cleared.add(name)
@@ -266,17 +267,14 @@ class AlarmBook:
     def _name(self, alarm: Alarm[..., Any] | str) -> str:
         spec = self._spec
         known = spec.alarms
-        if isinstance(alarm, Alarm):
-            if alarm.name in known and (alarm.owner is None or issubclass(spec.cls, alarm.owner)):
-                return alarm.name
-            raise InvalidArguments(f"{alarm!r} is an alarm of another class than {spec.name}; schedule it there")
-        problem = name_problem("alarm name", alarm)
+        name = name_of_alarm(alarm, spec.cls)
+        problem = name_problem("alarm name", name)
         if problem is not None:
             raise InvalidArguments(f"{problem}; pass {spec.name}.<method under @alarm>, or its name")
-        if alarm in known or (spec.handle_alarm is not None and alarm[0] not in "_$"):
-            return alarm
+        if name in known or (spec.handle_alarm is not None and name[0] not in "_$"):
+            return name
         names = ", ".join(known) or "none"
-        said = f"{spec.name} has no alarm {alarm!r}; its alarms are: {names}"
+        said = f"{spec.name} has no alarm {name!r}; its alarms are: {names}"
         raise InvalidArguments(f"{said}. Declare it with @alarm, or define handle_alarm(self, name)")
 
     def _time(self, where: str, after: timedelta | None, at: datetime | None) -> datetime:
@@ -300,7 +298,22 @@ Names = set[str]
 """Said outside of the class, where `set` means the builtin."""
 
 
-def _encoded(name: str, payload: Any) -> bytes | None:
+def name_of_alarm(alarm: Any, cls: Any) -> str:
+    """The name of an alarm that was passed as a method under `@alarm`, or as its name.
+
+    Raises InvalidArguments for anything else, and for a method of another class than `cls`, where that is a class.
+    """
+    if isinstance(alarm, str):
+        return alarm
+    if not isinstance(alarm, Alarm):
+        raise InvalidArguments(f"expected a method under @alarm or the name of an alarm, not {alarm!r}")
+    if isinstance(cls, type) and alarm.owner is not None and not issubclass(cls, alarm.owner):
+        raise InvalidArguments(f"{alarm!r} is an alarm of another class than {cls.__name__}; pass one of its own")
+    return alarm.name
+
+
+def encoded_payload(name: str, payload: Any) -> bytes | None:
+    """The payload of an alarm as it is stored. Raises InvalidArguments for what is no plain JSON."""
     if payload is None:
         return None
     try:

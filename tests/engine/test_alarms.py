@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from durable_engine import Client, Engine, HandlerFailed, InvalidArguments, UnknownClass
+from durable_engine import Client, DurableObject, Engine, HandlerFailed, InvalidArguments, UnknownClass, alarm
 from durable_shards.alarm_settings import AlarmSettings
 from tests.shards.alarm_objects import Bell, Catcher
 from tests.support.eventually import eventually as eventually_blocking
@@ -26,6 +27,13 @@ KINDS = [
     pytest.param("connected", marks=pytest.mark.processes),
 ]
 OBJECTS: list[type[Any] | str] = [Bell, Catcher]
+
+
+class Tower(DurableObject):
+    """Served nowhere; its alarm has the name of one of Bell's."""
+
+    @alarm
+    def ring(self) -> None: ...
 
 
 @asynccontextmanager
@@ -184,7 +192,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"cron": "* * * * *", "after": HOUR}, "leave after and at out"),
     ({"cron": "* * * * *", "tz": "Nowhere"}, "no time zone"),
     ({"after": HOUR, "payload": b"bytes"}, "payload"),
-    ({"after": HOUR, "payload": {"x": [object()]}}, "cannot be sent"),
+    ({"after": HOUR, "payload": {"x": [object()]}}, "payload['x'][0]: expected plain JSON"),
+    ({"after": HOUR, "payload": {1, 2}}, "payload: expected plain JSON"),
+    ({"after": HOUR, "payload": 1 << 70}, "payload"),
     ({"after": HOUR, "payload": float("nan")}, "payload"),
 ]
 
@@ -204,6 +214,9 @@ async def test_what_cannot_be_is_refused(engine: Engine) -> None:
         await engine.alarms(Catcher, "a").schedule("_private", after=HOUR)
     with pytest.raises(InvalidArguments, match="a method under @alarm or the name"):
         await alarms.schedule(Bell.get, after=HOUR)  # type: ignore[arg-type]
+    for act in (partial(alarms.schedule, after=HOUR), alarms.cancel, alarms.fire, alarms.retry):
+        with pytest.raises(InvalidArguments, match=r"<alarm Tower\.ring> is an alarm of another class than Bell"):
+            await act(Tower.ring)
     with pytest.raises(UnknownClass):
         await engine.alarms("Nobody", "a").schedule("ring", after=HOUR)
     assert await engine.all_alarms() == []

@@ -264,6 +264,8 @@ async def test_the_failure_of_time_that_nobody_awaited_is_not_lost(durable: Dura
 
 async def test_time_goes_forward_only(durable: Durable) -> None:
     """Wrong amounts are refused at once."""
+    with pytest.raises(ValueError, match="beyond the year 9999: advance by less"):
+        await durable.advance(timedelta.max)
     with pytest.raises(ValueError, match="forward"):
         durable.advance(timedelta(seconds=-1))
     with pytest.raises(TypeError, match="timedelta"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -132,7 +133,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ("ring", {"after": SECOND, "payload": 2**64}, "alarm 'ring': the payload cannot be stored: Integer exceeds"),
     ("rung", {"after": SECOND}, "Clock has no alarm 'rung'; its alarms are: ring, tick, note. Declare it with @alarm"),
     ("", {"after": SECOND}, "alarm name must not be empty; pass Clock.<method under @alarm>, or its name"),
-    (len, {"after": SECOND}, "alarm name must be a str, not builtin_function_or_method; pass Clock.<method"),
+    (len, {"after": SECOND}, "expected a method under @alarm or the name of an alarm, not <built-in function len>"),
     ("x" * 201, {"after": SECOND}, "alarm name is 201 bytes"),
 ]
 
@@ -163,10 +164,14 @@ def test_an_alarm_of_another_class_is_refused() -> None:
         @alarm
         def ring(self) -> None: ...
 
-    with pytest.raises(
-        InvalidArguments, match=r"<alarm Other.ring> is an alarm of another class than Clock; schedule it"
-    ):
-        book().schedule(Other.ring, after=SECOND)
+    it = book()
+    it.schedule("ring", after=SECOND)
+    for act in (partial(it.schedule, after=SECOND), it.cancel):
+        with pytest.raises(InvalidArguments, match=r"<alarm Other.ring> is an alarm of another class than Clock"):
+            act(Other.ring)
+    with pytest.raises(InvalidArguments, match="expected a method under @alarm or the name of an alarm, not 5"):
+        it.cancel(5)  # type: ignore[arg-type]
+    assert it.cancel("ring")
 
 
 def test_a_class_with_handle_alarm_takes_any_name() -> None:
