@@ -126,7 +126,21 @@ def _checked_cron(where: str, rule: Recurrence) -> Recurrence:
         said = f"{where}: there is no time zone {rule.tz!r}; write one like 'Europe/Berlin'"
         raise InvalidArguments(f"{said} ({error})") from None
     except CronSimError as error:
+        if _is_valid_in_other_months(rule.cron):
+            said = "none of its months has such a day; `0 9 L * *` is the last day of each month"
+            raise InvalidArguments(f"{where}: cron {rule.cron!r} never fires: {said}") from None
         raise InvalidArguments(f"{where}: cron {rule.cron!r} is not valid: {error}") from None
     if never:
         raise InvalidArguments(f"{where}: cron {rule.cron!r} never fires: no date of the next 50 years matches")
     return rule
+
+
+def _is_valid_in_other_months(cron: str) -> bool:
+    """Whether `cronsim` refuses an expression only for a day that its months do not have."""
+    minute, hour, day, month, weekday = cron.split()
+    try:
+        CronSim(f"{minute} {hour} 1 {month} {weekday}", datetime.now(UTC))
+        CronSim(f"{minute} {hour} {day} * {weekday}", datetime.now(UTC))
+    except CronSimError:
+        return False
+    return True
