@@ -60,13 +60,12 @@ def _line(message: str, details: dict[str, Any]) -> str:
 def _hint(error: DurableError) -> str:
     """What to do, unless the message says so itself."""
     from durable_shards.errors import HandlerFailed  # noqa: PLC0415
-    from durable_storage.errors import SchemaMismatch, StoreInUse, StoreUnavailable, Unavailable  # noqa: PLC0415
+    from durable_storage.errors import StoreInUse, StoreUnavailable, Unavailable  # noqa: PLC0415
 
     hints: tuple[tuple[type[DurableError], str, str], ...] = (
         (StoreUnavailable, "--store", "is --store right, and can it be reached, read and written?"),
         (Unavailable, "durable-engine run", "start a server with `durable-engine run`, or name one with --connect"),
         (StoreInUse, "--takeover", "stop the other server, or take the store over with --takeover"),
-        (SchemaMismatch, "durable-engine migrate", "`durable-engine migrate status` tells what is missing"),
         (HandlerFailed, "--json", "with --json the error holds the traceback of the handler"),
     )
     if isinstance(error, Unavailable) and error.outcome == "unknown":

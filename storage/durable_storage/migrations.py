@@ -84,20 +84,21 @@ def current_version(dialect: Dialect, applied: Sequence[Applied], where: str) ->
     """
     known = known_migrations(dialect)
     for expected, row in enumerate(sorted(applied), start=1):
+        if expected > len(known):  # whether a number is missing from here on is for that release to say
+            newest = max(row.version for row in applied)
+            raise SchemaMismatch(
+                f"{where} is at schema version {newest}, which a newer release of durable-engine made; this one knows "
+                f"versions up to {len(known)}: install the release that migrated it"
+            )
         if row.version != expected:
             raise SchemaMismatch(
                 f"{where} has migration {row.version:04}_{row.name} but lacks number {expected:04}: its table "
                 "durable_migrations was changed by hand. Restore it from a backup"
             )
-        if expected > len(known):
-            raise SchemaMismatch(
-                f"{where} is at schema version {len(applied)}, this release of durable-engine knows versions up to "
-                f"{len(known)}: install the release that migrated it"
-            )
         if row.checksum != known[expected - 1].checksum:
             raise SchemaMismatch(
                 f"{where} was migrated with another text of {known[expected - 1].label} than this release has: "
-                "the files of one of the two installations were edited"
+                "the files of one of the two installations were edited; install the release that migrated it"
             )
     return len(applied)
 

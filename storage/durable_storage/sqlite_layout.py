@@ -75,7 +75,8 @@ class Layout:
         generation = self.current()
         if generation is None:
             raise SchemaMismatch(
-                f"there is no store in {self.root}: run `durable-engine migrate up --store sqlite:///DIRECTORY`"
+                f"there is no store in {self.root}: say where it is (--store sqlite:///DIRECTORY), or make one there: "
+                f"`durable-engine migrate up --store sqlite:///{self.root}`"
             )
         return generation
 
