@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -158,6 +159,22 @@ def test_orphaned_shows_why_and_the_first_line_of_the_problem(run: Run, fake: Fa
     assert second.split()[-3:] == ["unknown", "class", "-"]
     options = {"orphaned": True, "after": None, "limit": 100, "prefix": "acme"}
     assert fake.asked == [("all_alarms", options)]
+
+
+def test_a_list_of_one_class_or_object_asks_for_no_others(run: Run, fake: FakeClient) -> None:
+    """It begins at the first that may be meant, and ends with the first that is not."""
+
+    def ids(*words: str) -> list[str]:
+        fake.asked.clear()
+        fake.replies["all_alarms"] = [[view("a"), view("b"), view("b", "tell"), replace(view("c"), object_type="D")]]
+        shown = json.loads(run("alarms", *words, "--json").stdout)
+        return [f"{each['id']} {each['name']}" for each in shown]
+
+    assert ids("list", "Counter") == ["a reset", "b reset", "b tell"]
+    assert ids("orphaned", "Counter", "b") == ["b reset", "b tell"]
+    ((_, options),) = fake.asked
+    after = options["after"]
+    assert (after.object_type, after.object_id, after.name, options["orphaned"]) == ("Counter", "b", "", True)
 
 
 def test_a_long_list_is_asked_for_in_pages(run: Run, fake: FakeClient) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from durable_engine.commands.call import read_argument
-from durable_engine.commands.connection import connected, server_settings
+from durable_engine.commands.connection import StoredName, connected, server_settings
 from durable_engine.commands.objects import label_of, on_one_object
 from durable_engine.output import Output, confirm, encode_json, table
 from durable_engine.settings import Duration, Group, json_setting, setting
 
 if TYPE_CHECKING:
-    from durable_engine.client import Client
     from durable_engine.views import AlarmView
 
 _PAGE = 1_000
@@ -29,18 +28,26 @@ def alarms() -> None:
 _name = click.argument("name", metavar="NAME")
 
 
+def _listing(command: Callable[..., None]) -> Callable[..., None]:
+    """What the two lists take: whose alarms, of which tenant, how many."""
+    for option in (
+        click.argument("object_id", metavar="[ID]", required=False),
+        click.argument("object_type", metavar="[CLASS]", required=False, type=StoredName()),
+        click.pass_obj,
+        json_setting,
+        server_settings,
+        setting("prefix"),
+        setting("limit"),
+    ):
+        command = option(command)
+    return command
+
+
 @alarms.command("list")
-@setting("limit")
-@setting("prefix")
-@server_settings
-@json_setting
-@click.pass_obj
-def list_alarms(output: Output, *, limit: int, prefix: str, connect: str, timeout: timedelta) -> None:
-    """Print the alarms of all objects, by class, id and name, those that cannot fire included."""
-    with connected(connect, timeout) as client:
-        found = _pages(client, prefix, limit, orphaned=False)
-    output.show(found, _describe(found))
-    _note_more(output, found, limit)
+@_listing
+def list_alarms(output: Output, **asked: Any) -> None:
+    """Print alarms by class, id and name, those that cannot fire included: all, or those of a class or an object."""
+    _list(output, _describe, orphaned=False, **asked)
 
 
 def _describe(found: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -49,17 +56,10 @@ def _describe(found: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 @alarms.command("orphaned")
-@setting("limit")
-@setting("prefix")
-@server_settings
-@json_setting
-@click.pass_obj
-def list_orphaned(output: Output, *, limit: int, prefix: str, connect: str, timeout: timedelta) -> None:
+@_listing
+def list_orphaned(output: Output, **asked: Any) -> None:
     """Print the alarms that cannot fire, and why: they failed too often, or no served class has a method for them."""
-    with connected(connect, timeout) as client:
-        found = _pages(client, prefix, limit, orphaned=True)
-    output.show(found, _describe_orphans(found))
-    _note_more(output, found, limit)
+    _list(output, _describe_orphans, orphaned=True, **asked)
 
 
 def _describe_orphans(found: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -67,23 +67,52 @@ def _describe_orphans(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield from table(rows, ["class", "id", "name", "at", "attempt", "orphaned", "problem"])
 
 
-def _note_more(output: Output, found: Sequence[Any], limit: int) -> None:
+def _list(
+    output: Output,
+    describe: Callable[[Sequence[dict[str, Any]]], Iterator[str]],
+    *,
+    orphaned: bool,
+    limit: int,
+    prefix: str,
+    connect: str,
+    timeout: timedelta,
+    object_type: str | None,
+    object_id: str | None,
+) -> None:
+    found: list[AlarmView] = []
+    last = _place_before(prefix, object_type, object_id)
+    with connected(connect, timeout) as client:
+        while len(found) < limit:
+            wanted = min(_PAGE, limit - len(found))
+            page = client.all_alarms(orphaned=orphaned, after=last, limit=wanted, prefix=prefix)
+            ours = [each for each in page if object_type in (None, each.object_type)]
+            ours = [each for each in ours if object_id in (None, each.object_id)]
+            found += ours
+            if len(page) < wanted or len(ours) < len(page):
+                break
+            last = page[-1]
+    shown = [_shown(alarm) for alarm in found]
+    output.show(shown, describe(shown))
     if not found:
         output.note("There are none.")
     elif len(found) == limit:
         output.note("There may be more: raise --limit.")
 
 
-def _pages(client: Client, prefix: str, limit: int, *, orphaned: bool) -> list[dict[str, Any]]:
-    found: list[AlarmView] = []
-    while len(found) < limit:
-        wanted = min(_PAGE, limit - len(found))
-        last = found[-1] if found else None
-        page = client.all_alarms(orphaned=orphaned, after=last, limit=wanted, prefix=prefix)
-        found += page
-        if len(page) < wanted:
-            break
-    return [_shown(alarm) for alarm in found]
+def _place_before(prefix: str, object_type: str | None, object_id: str | None) -> AlarmView | None:
+    """What stands directly in front of the alarms of a class or an object, in the order of the list."""
+    if object_type is None:
+        return None
+    from durable_engine.views import AlarmView
+
+    return AlarmView(
+        object_type=object_type,
+        object_id=object_id or "",
+        prefix=prefix,
+        name="",
+        at=datetime.min.replace(tzinfo=UTC),
+        attempt=0,
+    )
 
 
 def _shown(alarm: AlarmView) -> dict[str, Any]:
