@@ -5,8 +5,11 @@ a server.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import timedelta
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -17,6 +20,7 @@ from durable_engine.calling import Timeout
 from durable_engine.frontend import CONNECT_SECONDS, Frontend
 from durable_engine.private import PrivateSupervisor, start_private
 from durable_engine.scheduling import alarm_settings
+from durable_engine.supervisor_config import SupervisorConfig
 from durable_engine.timeouts import in_seconds
 from durable_shards.errors import EngineClosed
 from durable_shards.object import DurableObject
@@ -24,6 +28,13 @@ from durable_shards.registry import Registry
 from durable_storage.migrate import up
 from durable_storage.urls import kind_of
 
+_OF_PROCESSES = frozenset(field.name for field in fields(SupervisorConfig)) - {
+    "objects",
+    "store",
+    "shards",
+    "bind",
+    "path",
+}
 _open: WeakKeyDictionary[Engine, asyncio.AbstractEventLoop] = WeakKeyDictionary()
 """In the order in which they were opened."""
 
@@ -44,6 +55,21 @@ def default_engine() -> Engine:
             "no engine is open in this event loop; open one around this code: async with Engine(...) as engine"
         )
     return opened[-1]
+
+
+def _check_option(name: str, shards: int) -> None:
+    """Raises TypeError, unless it is a setting of processes, and there are any."""
+    if name in _OF_PROCESSES:
+        if shards == 0:
+            raise TypeError(f"option {name} is one of shard processes, and with shards=0 there are none; leave it out")
+        return
+    known = sorted({*_OF_PROCESSES, *inspect.signature(Engine).parameters} - {"settings"})
+    near = get_close_matches(name, known, n=1)
+    raise TypeError(
+        f"unknown option {name}; did you mean {near[0]}?"
+        if near
+        else f"unknown option {name}; there are {', '.join(known)}"
+    )
 
 
 class Engine(Administration):
@@ -92,8 +118,8 @@ class Engine(Administration):
             raise TypeError(f"objects must be a list: objects=[{getattr(objects, '__name__', repr(objects))}]")
         if not isinstance(shards, int) or shards < 0:
             raise ValueError(f"shards must be 0 (in this process) or a number of processes, not {shards!r}")
-        if shards == 0 and settings:
-            raise TypeError(f"unknown option {', '.join(settings)}; with shards=0 there are no processes to set up")
+        for name in settings:
+            _check_option(name, shards)
         if not isinstance(store, str):
             raise TypeError(f"store must be a URL such as 'sqlite:///data', not {store!r}")
         super().__init__(prefix, exactly_once, call_timeout)

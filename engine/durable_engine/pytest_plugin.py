@@ -41,6 +41,10 @@ NO_POSTGRES: Final = (
     f"--durable-postgres postgresql://user@host/postgres, set {VARIABLE}, or define a fixture `durable_postgres` that "
     "returns such a URL."
 )
+UNKNOWN_STORE: Final = (
+    '@pytest.mark.durable(store={!r}) is no store: write "memory", "sqlite", "postgresql", or a URL such as '
+    "sqlite:///directory."
+)
 NOT_ASYNCIO: Final = (
     "the fixture `durable` runs on asyncio, and this test does not: define a fixture `anyio_backend` that returns "
     '"asyncio".'
@@ -142,8 +146,10 @@ async def _opened(request: pytest.FixtureRequest) -> AsyncIterator[Durable]:
                 url = f"sqlite:///{factory.mktemp('durable')}"
             case "postgresql":
                 url = await stack.enter_async_context(fresh_database(request.getfixturevalue("durable_postgres")))
-            case _:
+            case _ if isinstance(store, str) and "://" in store:
                 url = store
+            case _:
+                pytest.fail(UNKNOWN_STORE.format(store), pytrace=False)
         yield await stack.enter_async_context(Durable(url, **options))
 
 
@@ -161,9 +167,13 @@ def _options(node: pytest.Item) -> dict[str, Any]:
     """What the markers say, that of a function before that of its class and module."""
     options: dict[str, Any] = {}
     for marker in _outermost_first(node):
+        if len(marker.args) > 1:
+            pytest.fail(f"@pytest.mark.durable takes one store, not {marker.args!r}; the rest by name", pytrace=False)
         options.update(marker.kwargs)
         if marker.args:
             options["store"] = marker.args[0]
+    if options.get("store") == "postgres":  # as many say
+        options["store"] = "postgresql"
     return options
 
 

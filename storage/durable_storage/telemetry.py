@@ -117,6 +117,8 @@ def failure(error: BaseException) -> dict[str, str]:
 
 
 def _matching(pattern: str) -> list[str]:
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pattern is the name of an event, such as 'storage.save.stop', not {pattern!r:.200}")
     found = [name for name in NAMES if fnmatchcase(name, pattern)]
     if not found:
         raise ValueError(f"no event is called {pattern!r} or fits it as a pattern. The events are: {', '.join(NAMES)}")

@@ -98,3 +98,13 @@ def test_addresses_of_stores_and_servers_are_text() -> None:
         Engine(None, objects=[Counter])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="tcp://"):
         Engine.connect(None)  # type: ignore[arg-type]
+
+
+def test_options_are_those_that_there_are() -> None:
+    """A misspelt one is told with what was meant, one of shard processes where there are none as such."""
+    with pytest.raises(TypeError, match=r"unknown option alarm_atempts; did you mean alarm_attempts\?"):
+        Engine("memory://", objects=[Counter], alarm_atempts=3)
+    with pytest.raises(TypeError, match=r"unknown option qqq; there are .*memory_bytes.*strict_readonly"):
+        Engine("memory://", objects=["tests.engine.shop"], shards=2, qqq=3)
+    with pytest.raises(TypeError, match="memory_bytes is one of shard processes, and with shards=0 there are none"):
+        Engine("memory://", objects=[Counter], memory_bytes=1 << 20)

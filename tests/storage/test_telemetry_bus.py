@@ -70,6 +70,12 @@ def test_a_pattern_that_no_event_fits_is_refused(pattern: str) -> None:
     assert all(name in str(caught.value) for name in telemetry.NAMES)
 
 
+def test_a_pattern_is_text() -> None:
+    """Two functions in one call are a mistake that is told."""
+    with pytest.raises(TypeError, match=r"a pattern is the name of an event, such as 'storage.save.stop'"):
+        telemetry.attach(Ear(), Ear())  # type: ignore[arg-type]
+
+
 class AsyncCall:
     async def __call__(self, *event: Any) -> None: ...
 
