@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable_engine import Engine, EngineClosed
+from durable_engine.embedded import Embedded
 from tests.engine.shop import Counter
 
 SHARDS = pytest.mark.parametrize("shards", [0, pytest.param(2, marks=pytest.mark.processes)])
@@ -48,8 +49,11 @@ async def test_a_close_that_is_cancelled_still_lets_go_of_the_store(tmp_path: Pa
     engine = await Engine(store, objects=[Counter]).start()
     running = asyncio.ensure_future(engine.at(Counter, "a").slow(60))
     await engine.at(Counter, "b").increment()
+    backend = engine._backend
+    assert isinstance(backend, Embedded)
     closing = asyncio.ensure_future(engine.close())
-    await asyncio.sleep(0.01)  # into the drain
+    while not backend._shard.draining:
+        await asyncio.sleep(0)
     closing.cancel()
 
     with pytest.raises(asyncio.CancelledError):
