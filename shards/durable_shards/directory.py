@@ -108,12 +108,12 @@ class ClassTable:
         self.own_options[act.address.object_id] = options
         self._watch(act)
 
-    def wake(self, object_id: str, now: float) -> Activation | None:
-        """Bring a hibernated object back; None if it does not sleep here."""
+    def wake(self, object_id: str) -> Activation | None:
+        """Bring a hibernated object back, as idle as it was until a turn runs; None if it does not sleep here."""
         kept = self.asleep.pop(object_id, None)
         if kept is None:
             return None
-        act = self.add(object_id, now)
+        act = self.add(object_id, kept.idle_since)
         act.state, act.version, act.alarms_now, _ = kept
         act.durable = (act.state, act.version, act.alarms_now)
         self._watch(act)

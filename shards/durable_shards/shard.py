@@ -206,7 +206,7 @@ class Shard:
             self.gate.refuse(call, error)
             return
         if act is None:
-            act = table.live.get(call.object_id) or table.wake(call.object_id, self.gate.now)
+            act = table.live.get(call.object_id) or table.wake(call.object_id)
         if act is None:
             if call.handler in system.WITHOUT_OBJECT:
                 assert call.peer is not None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from tests.shards.alarm_objects import Bell
 from tests.shards.harness import Harness, settle
 from tests.shards.objects import Counter
@@ -49,6 +51,18 @@ async def test_each_call_puts_hibernation_off() -> None:
             await h.call(Counter, "a", "increment", timeout=60)
             pass_time(h, 6)
             assert h.shard.directory.counts() == (1, 0)
+
+
+@pytest.mark.parametrize("look", ["$state", "$where", "$pending", "$alarms"])
+async def test_looking_at_an_object_does_not_keep_it_in_memory(look: str) -> None:
+    """parity 69: live or hibernated, it leaves when nobody has called it for long, however often it is looked at."""
+    async with Harness([Counter]) as h:
+        await h.call(Counter, "a", "increment", [3])
+        for _ in range(12):
+            assert h.shard.idle.evicted == 0
+            await h.call(Counter, "a", look, timeout=60)
+            pass_time(h, 5)
+        assert h.shard.idle.evicted == 1
 
 
 async def test_an_object_idle_for_long_is_forgotten_and_loaded_again() -> None:
