@@ -240,6 +240,9 @@ class AlarmBook:
             first = self._time(where, after, at)
         if first is None:
             raise InvalidArguments(f"{where}: {OUT_OF_TIME}")
+        if rule is not None and (missed_ticks := rule.to_catch_up(first, self._now())) > CATCH_UP_MAX:
+            said = f"{missed_ticks} ticks lie between {first:%Y-%m-%d} and now, and each would be fired"
+            raise InvalidArguments(f"{where}: {said}; begin later, or pass missed='coalesce'")
         text = encoded_payload(name, payload)
         self.replace(name, AlarmRow(name, first, text, recurrence=rule.text if rule else None))
 
@@ -292,6 +295,8 @@ class AlarmBook:
             raise InvalidArguments(f"{where}: {OUT_OF_TIME}") from None
 
 
+CATCH_UP_MAX = 100_000
+"""Ticks that may be behind an alarm when it is armed, if each of them is to be fired."""
 OUT_OF_TIME = "that time is outside of the years 1 to 9999"
 
 Names = set[str]

@@ -72,6 +72,12 @@ class Recurrence(msgspec.Struct, frozen=True, omit_defaults=True):
         grace = GRACE_MAX if following is None else min(GRACE_MAX, (following - tick) / 2)
         return now - tick > grace
 
+    def to_catch_up(self, first: datetime, now: datetime) -> int:
+        """How many ticks an alarm that begins with `first` has to fire at once."""
+        if self.missed != "all" or self.every_microseconds is None:
+            return 0
+        return max(now - first, timedelta(0)) // self._every
+
     def _following(self, tick: datetime) -> datetime | None:
         try:
             if self.cron is None:

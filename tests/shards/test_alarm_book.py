@@ -54,6 +54,17 @@ def test_a_new_book_has_nothing_to_commit() -> None:
     assert not empty.changed
 
 
+def test_a_beat_from_the_dawn_of_time_is_no_storm() -> None:
+    """Ticks that would all be fired at once are refused when they are far too many, and are no matter otherwise."""
+    long_ago = datetime(1, 1, 1, tzinfo=UTC)
+    it = book()
+    with pytest.raises(InvalidArguments, match=r"\d{6} ticks lie between .* begin later, or pass missed='coalesce'"):
+        it.schedule(Clock.ring, at=long_ago, every=timedelta(days=1), missed="all")
+    assert not it.changed
+    it.schedule(Clock.ring, at=long_ago, every=timedelta(days=1))
+    it.schedule(Clock.note, at=NOW - 100 * SECOND, every=SECOND, missed="all")
+
+
 def test_an_alarm_is_scheduled_after_a_time_or_at_a_time() -> None:
     """parity 74, 76: relative, zero, very long, and absolute."""
     it = book()
