@@ -68,7 +68,8 @@ def plan(chance: random.Random, seconds: float, *, deadly: int = 0) -> list[Plan
         elif number < 200:
             alarms.append(Planned(object_id, name, token, at + FAR))
         elif number < 200 + deadly:
-            alarms.append(Planned(IDS[number - 200], name, token, at, deadly_ms=chance.uniform(0, 4)))
+            milliseconds = chance.uniform(0, 4) if number % 3 else 0.0
+            alarms.append(Planned(IDS[number - 200], name, token, at, deadly_ms=milliseconds))
         else:
             alarms.append(Planned(object_id, name, token, at))
     chance.shuffle(alarms)
