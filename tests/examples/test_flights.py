@@ -14,6 +14,8 @@ from examples.flights.feed import difference
 from examples.flights.source import DAY, Flight, count, read_rows
 
 ROOT = Path(__file__).parents[2]
+ONE_AT_A_TIME = pytest.mark.xdist_group("the usual port")
+"""The example takes the usual port if it is free, which two of them at once may both find it to be."""
 
 
 def test_the_shipped_day_has_its_dirt() -> None:
@@ -43,6 +45,7 @@ def test_totals_are_compared_as_differences() -> None:
     assert difference(after, before) == {("Carrier", "UA"): Counter(flights=2)}
 
 
+@ONE_AT_A_TIME
 @pytest.mark.processes
 def test_the_example_runs_twice_on_one_store_and_agrees_both_times(tmp_path: Path) -> None:
     """A server of its own, all flights through ZeroMQ, every total checked; the second run adds to the first."""
@@ -54,6 +57,7 @@ def test_the_example_runs_twice_on_one_store_and_agrees_both_times(tmp_path: Pat
         assert "call Airport JFK totals" in done.stdout
 
 
+@ONE_AT_A_TIME
 @pytest.mark.processes
 def test_a_server_that_cannot_start_is_reported(tmp_path: Path) -> None:
     """The program ends with an error and the place of the log, and does not wait for ever."""
