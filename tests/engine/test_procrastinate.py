@@ -186,9 +186,10 @@ async def test_an_alarm_that_arms_itself_while_it_fires_stays_armed(url: str) ->
         await engine.at(Bell, "a").arm("again", 0)
         await rung(engine)
 
-        job = await until(lambda: _only_job(url))
+        job = await job_of(url, status="todo")
         [pending] = await engine.alarms(Bell, "a").pending()
-        assert (job["status"], job["scheduled_at"]) == ("todo", pending.at)
+        assert job["scheduled_at"] == pending.at
+        await until(lambda: _only_job(url))  # the worker takes the one that it is done with away
         assert pending.at > datetime.now(UTC) + timedelta(hours=23)
 
 
