@@ -33,8 +33,15 @@ def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "GRACE_SECONDS", 0.001)
 
 
-def claims_on(*keepers: Any) -> Claims:
-    return Claims(asyncio.get_running_loop(), len(keepers), lambda: keepers)
+def claims_on(*keepers: Any, looked: asyncio.Event | None = None) -> Claims:
+    """Claims on these shards; `looked` is set whenever they are looked at."""
+
+    def look() -> tuple[Any, ...]:
+        if looked is not None:
+            looked.set()
+        return keepers
+
+    return Claims(asyncio.get_running_loop(), len(keepers), look)
 
 
 async def test_a_shard_that_has_less_than_a_client_was_told_is_ended() -> None:
@@ -52,10 +59,13 @@ async def test_a_shard_that_has_less_than_a_client_was_told_is_ended() -> None:
 async def test_a_shard_that_is_still_starting_is_judged_when_it_serves() -> None:
     """A client says it once, as soon as the server's door is open; the highest of all clients counts."""
     shard = Keeper(0, "starting", 0)
-    judged = claims_on(shard)
+    looked = asyncio.Event()
+    judged = claims_on(shard, looked=looked)
     judged.add({0: (1, 7)})
     judged.add({0: (1, 3)})
-    await asyncio.sleep(0.01)
+    for _ in range(2):  # once, and once more when the first look has ended
+        looked.clear()
+        await asyncio.wait_for(looked.wait(), 5)
     assert not shard.killed.is_set()
 
     shard.state, shard.acknowledged_seq = "up", 6
