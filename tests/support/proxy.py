@@ -70,7 +70,11 @@ class Proxy:
         return urlunsplit(self._target._replace(netloc=f"{user}127.0.0.1:{port}"))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream, server = await asyncio.open_connection(self._target.hostname, self._target.port)
+        try:
+            upstream, server = await asyncio.open_connection(self._target.hostname, self._target.port)
+        except OSError:
+            writer.transport.abort()
+            return
         connection = Connection(len(self.connections), writer, server)
         self.connections.append(connection)
         pumps = [
