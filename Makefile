@@ -41,9 +41,10 @@ bench: $(VENV)/installed-dev  ## measure, on SQLite and PostgreSQL (ARGS="--list
 
 docs: $(VENV)/installed-dev  ## every example in README and docs/ runs, and what is made from the code is fresh
 	$(PYTEST) tests/acceptance/test_docs.py tests/acceptance/test_readme.py tests/acceptance/test_usage_rules.py \
-	  tests/acceptance/test_parity.py tests/engine/test_cli_reference.py $(ARGS)
+	  tests/acceptance/test_parity.py tests/acceptance/test_faults.py \
+	  tests/engine/test_cli_reference.py $(ARGS)
 
-reference: $(VENV)/installed-dev  ## write what is made from the code anew: docs/reference, docs/from-elixir.md
+reference: $(VENV)/installed-dev  ## write what is made from the code anew: docs/reference, from-elixir.md, faults.md
 	$(BIN)/python -m docs.reference.generate
 
 # ARGS="--dependencies=here" takes them from .venv: quick, and without a network.

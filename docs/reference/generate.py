@@ -1,4 +1,4 @@
-"""Writes `cli.md`, `settings.md`, `objects.md` and `from-elixir.md` from the code itself: `make reference`.
+"""Writes the reference, `from-elixir.md` and `faults.md` from the code itself: `make reference`.
 
 A test compares the pages with what this would write, so they cannot go stale.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from docs.reference.faults import faults_page
 from docs.reference.objects_page import objects_page
 from docs.reference.parity import from_elixir_page
 from docs.reference.tables import cells
@@ -147,6 +148,7 @@ PAGES = {
     "settings.md": settings_page,
     "objects.md": objects_page,
     "../from-elixir.md": from_elixir_page,
+    "../faults.md": faults_page,
 }
 
 if __name__ == "__main__":

@@ -7,18 +7,16 @@ its name." or "parity 74, 75: ...". `tests/acceptance/test_parity.py` holds the 
 
 from __future__ import annotations
 
-import ast
 import re
 import tomllib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from docs.reference import marks as tests
 from docs.reference.tables import cells
 
-ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).with_suffix(".toml")
 MARK = re.compile(r"\bparity (\d+(?:, \d+)*)")
 
@@ -54,18 +52,7 @@ class Area:
     rows: tuple[Row, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A test that shows a row."""
-
-    path: Path
-    name: str
-
-    def __str__(self) -> str:
-        return f"[`{self.name}`](../{self.path.relative_to(ROOT).as_posix()})"
-
-
-Marks = Mapping[int, list[Shown]]
+Marks = Mapping[int, list[tests.Shown]]
 
 
 def areas() -> list[Area]:
@@ -79,18 +66,7 @@ def _data() -> dict[str, Any]:
 
 def marks() -> Marks:
     """The tests that show each row, by its number, in the order of their files."""
-    found: defaultdict[int, list[Shown]] = defaultdict(list)
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for name, text in _tests(ast.parse(path.read_text(encoding="utf-8"))):
-            for number in sorted({int(each) for mark in MARK.findall(text) for each in mark.split(", ")}):
-                found[number].append(Shown(path, name))
-    return found
-
-
-def _tests(module: ast.Module) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-            yield node.name, ast.get_docstring(node) or ""
+    return {int(number): shown for number, shown in tests.marks(MARK).items()}
 
 
 def from_elixir_page() -> str:
@@ -104,15 +80,15 @@ def _area(area: Area, shown: Marks) -> str:
     return head + "".join(_row(row, shown.get(row.number, [])) for row in area.rows)
 
 
-def _row(row: Row, shown: list[Shown]) -> str:
+def _row(row: Row, shown: list[tests.Shown]) -> str:
     number = f"{row.number} +" if row.kind == "beyond" else str(row.number)
     here = f"{row.here}<br>**More:** {row.more}" if row.more else row.here
-    tests = [str(each) for each in shown]
+    names = [str(each) for each in shown]
     if row.number in PENDING:
-        tests.append("**pending**")
+        names.append("**pending**")
     if row.not_done:
-        tests.append(f"[not done](#not-done): {row.not_done}" if not tests else "[in part](#not-done)")
-    return cells(number, row.seed, here, "<br>".join(tests))
+        names.append(f"[not done](#not-done): {row.not_done}" if not names else "[in part](#not-done)")
+    return cells(number, row.seed, here, "<br>".join(names))
 
 
 def _pending() -> str:
