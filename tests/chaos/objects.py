@@ -14,13 +14,7 @@ from typing import Any
 from durable_engine import DurableObject, Rejected, field, handler
 from durable_storage import crashpoints
 from tests.chaos.journal import START, incarnation, link
-
-ENTRIES_MAX = 100
-ALARM_ENTRIES_MAX = 60
-"""A journal of alarms takes no more calls then; firings of what is armed still find room."""
-ACCOUNTS = 8
-OPENING = 100
-"""What each account of a bank begins with."""
+from tests.chaos.limits import ACCOUNTS, ALARM_ENTRIES_MAX, ENTRIES_MAX, OPENING
 
 Shown = list[Any]
 """[length, last token, chain, incarnation] of the journal, and what the handler adds."""
@@ -30,17 +24,21 @@ ASLEEP = {"hibernate_after": timedelta(seconds=3), "shutdown_after": timedelta(s
 class Full(Rejected):
     """This journal takes no more entries; go on with another."""
 
+    reason: str = "full"
     shown: list[Any]
 
 
 class NotCovered(Rejected):
     """There is less on the account."""
 
+    reason: str = "not covered"
     shown: list[Any]
 
 
 class ElsewhereFull(Rejected):
     """The other journal takes no more entries."""
+
+    reason: str = "full elsewhere"
 
 
 class Journal:
