@@ -10,7 +10,7 @@ WORKERS ?= 2
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench docs reference dist clean
+.PHONY: help run test test-fast chaos chaos-long check format bench docs reference dist clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,14 @@ test: $(VENV)/installed-dev  ## the whole suite, PostgreSQL and kill -9 included
 
 test-fast: $(VENV)/installed-dev  ## neither PostgreSQL nor processes: seconds
 	$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not postgres and not processes and not slow" $(ARGS)
+
+chaos: $(VENV)/installed-dev  ## a minute of kill -9, SIGSTOP and cut commits under load, and a verdict (ARGS="--help" for more)
+	$(BIN)/python -m tests.chaos --seconds 60 $(ARGS)
+
+# What docs/invariants.md quotes: it goes on until all the counts are reached.
+chaos-long: $(VENV)/installed-dev  ## the same for half an hour, with a report in chaos-results/
+	$(BIN)/python -m tests.chaos --seconds 0 --kills 1000 --stops 200 --restarts 200 --cuts 200 \
+	  --operations 1000000 --report chaos-results $(ARGS)
 
 # No cache: whether an import is one of ours depends on files that ruff's cache does not look at.
 check: $(VENV)/installed-dev  ## ruff, mypy strict, and the direction of imports
@@ -52,7 +60,7 @@ dist: $(VENV)/installed-dev  ## sdist and wheel in dist/, the wheel installed in
 	$(BIN)/python .ci/dist.py $(ARGS)
 
 clean:  ## remove what was made here (not durable-data/)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) build dist chaos-results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/installed-run: pyproject.toml | $(BIN)/python

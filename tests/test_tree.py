@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("engine", "shards", "storage", "bench")
-SKIPPED = {".git", ".venv", "build", "dist", "durable-data", "bench-results"}
+SKIPPED = {".git", ".venv", "build", "dist", "durable-data", "bench-results", "chaos-results"}
 
 FILE_LINES_MAX = 400
 FILE_BYTES_MAX = 300_000

@@ -1,0 +1,218 @@
+"""The faults: each is done, seen to have struck, and over when everything that it touched serves again.
+
+A fault is a function of the nemesis and of the randomness of its details; its name is that in the plan. It strikes by
+`nemesis.strike`, which notes the moment for the report, and it returns only when the clients of its shards are served.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from durable_engine.errors import DurableError
+from durable_engine.watchdog import is_stopped
+from tests.chaos.rig import holds_lock
+from tests.chaos.slow_reader import pile_up
+from tests.support.eventually import eventually
+from tests.support.server import is_alive
+
+if TYPE_CHECKING:
+    from tests.chaos.nemesis import Nemesis
+
+STOPPED_SECONDS_MAX = 1.2
+"""A pause from which nobody is to conclude anything: well below the watchdog's three seconds."""
+UNTHINKABLE_BYTES = 1 << 46
+"""More than an address space has, whatever the machine promises to whom."""
+MEMORY_BYTES_MAX = 256 << 20
+"""That a client who does not read may cost a shard."""
+
+
+def kill(nemesis: Nemesis, chance: random.Random) -> None:
+    """Kill -9 of one shard."""
+    shard = chance.randrange(nemesis.rig.shards)
+    pid = nemesis.kill(shard)
+    nemesis.rig.until_replaced(shard, pid)
+    nemesis.rig.until_served(shard)
+
+
+def kill_all(nemesis: Nemesis, chance: random.Random) -> None:
+    """Kill -9 of all shards at once."""
+    pids = {shard: nemesis.rig.process(shard) for shard in range(nemesis.rig.shards)}
+    for shard, pid in pids.items():
+        nemesis.kill(shard, pid, kind="kill of all")
+    for shard, pid in pids.items():
+        nemesis.rig.until_replaced(shard, pid)
+    nemesis.rig.until_served()
+
+
+def kill_in_recovery(nemesis: Nemesis, chance: random.Random) -> None:
+    """Kill -9, and again while it starts."""
+    shard = chance.randrange(nemesis.rig.shards)
+    for _ in range(chance.randint(2, 3)):
+        pid = nemesis.kill(shard, kind="kill in recovery")
+        nemesis.rig.until_replaced(shard, pid)
+        nemesis.rig.process(shard)
+        time.sleep(chance.uniform(0, 0.03))  # where in its start it is struck
+    nemesis.rig.until_served(shard)
+
+
+def crash_before_commit(nemesis: Nemesis, chance: random.Random) -> None:
+    """A shard dies with a batch that it has not sent."""
+    _crash(nemesis, chance, "before_commit", chance.randint(1, 20))
+
+
+def crash_after_commit(nemesis: Nemesis, chance: random.Random) -> None:
+    """A shard dies with a batch that is durable and of which nobody was told."""
+    _crash(nemesis, chance, "after_commit", chance.randint(1, 20))
+
+
+def crash_before_load(nemesis: Nemesis, chance: random.Random) -> None:
+    """A shard dies while callers wait for objects to be read."""
+    _crash(nemesis, chance, "before_load", 1)
+
+
+def _crash(nemesis: Nemesis, chance: random.Random, point: str, nth: int) -> None:
+    rig, shard = nemesis.rig, chance.randrange(nemesis.rig.shards)
+    pid = rig.process(shard)
+    rig.call("Saboteur", rig.somebody("Saboteur", shard), "arm_crash", point, nth)
+
+    def died() -> bool:
+        rig.probe(shard, nemesis.number())
+        return not is_alive(pid)
+
+    eventually(died, timeout=60.0, state=lambda: f"{point} was not reached:\n{rig.server.log[-3000:]}")
+    nemesis.note(f"crash {point}", "kills")
+    rig.until_served(shard)
+
+
+def hang(nemesis: Nemesis, chance: random.Random) -> None:
+    """SIGSTOP until the watchdog has had enough."""
+    shard = chance.randrange(nemesis.rig.shards)
+    pid = nemesis.stop(shard, kind="hang", replaces=True)
+    nemesis.rig.until_replaced(shard, pid)
+    nemesis.rig.until_served(shard)
+
+
+def kill_while_another_hangs(nemesis: Nemesis, chance: random.Random) -> None:
+    """One shard stopped for too long, and the others killed again and again meanwhile."""
+    rig = nemesis.rig
+    hanging, *others = chance.sample(range(rig.shards), rig.shards)
+    stopped = nemesis.stop(hanging, kind="hang", replaces=True)
+    while rig.processes().get(hanging) == stopped:
+        for shard in others:
+            pid = nemesis.kill(shard)
+            rig.until_replaced(shard, pid)
+            rig.until_served(shard)
+        nemesis.work.advance(chance.randint(20, 100))
+    rig.until_served()
+
+
+def pause(nemesis: Nemesis, chance: random.Random) -> None:
+    """SIGSTOP for a moment: nothing but latency."""
+    shard = chance.randrange(nemesis.rig.shards)
+    pid = nemesis.stop(shard, kind="pause")
+    time.sleep(chance.uniform(0.1, STOPPED_SECONDS_MAX))
+    nemesis.go_on(pid)
+    nemesis.rig.until_served(shard)
+
+
+def kill_fork_server(nemesis: Nemesis, chance: random.Random) -> None:
+    """Kill -9 of the process that shards are forked from; they die with it."""
+    rig = nemesis.rig
+    before = rig.processes()
+    [fork_server] = set(rig.server.descendants()) - set(before.values())
+    every = range(rig.shards)
+    nemesis.strike("kill of the fork server", fork_server, signal.SIGKILL, "", *every, replaces=True)
+    for shard, pid in before.items():
+        rig.until_replaced(shard, pid)
+    rig.until_served()
+
+
+def kill_supervisor(nemesis: Nemesis, chance: random.Random) -> None:
+    """Kill -9 of the supervisor, and another one at once."""
+    server = nemesis.rig.server
+    left_behind = server.descendants()
+    every = range(nemesis.rig.shards)
+    nemesis.strike("kill of the supervisor", server.pid, signal.SIGKILL, "", *every, replaces=True)
+    server.wait()
+    server.start()
+    eventually(lambda: not any(map(is_alive, left_behind)), timeout=60.0)
+    nemesis.rig.until_served()
+
+
+def take_over_stopped(nemesis: Nemesis, chance: random.Random) -> None:
+    """A whole server is stopped, another one takes its store over, and then the first wakes up."""
+    rig, first = nemesis.rig, nemesis.rig.server
+    zombies = [first.pid, *first.descendants()]
+    for pid in zombies:
+        stop_between_commits(nemesis, pid)
+    nemesis.note("stop of a whole server", "stops")
+    second = rig.add_server(takeover=True)
+    nemesis.note("takeover")
+    chance.shuffle(zombies)
+    for pid in zombies:
+        os.kill(pid, signal.SIGCONT)
+    assert first.wait() == 1, first.log[-3000:]
+    assert "another supervisor took this store over" in first.log
+    eventually(lambda: not any(map(is_alive, zombies)), timeout=60.0)
+    assert rig.server is second
+    rig.until_served()
+
+
+def stop_between_commits(nemesis: Nemesis, pid: int) -> None:
+    """SIGSTOP; once more when that was in a commit to SQLite, whose lock nobody could take from a stopped process."""
+
+    def stopped() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: is_stopped(pid))
+        if not holds_lock(pid):
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    eventually(stopped, timeout=60.0)
+
+
+def spin(nemesis: Nemesis, chance: random.Random) -> None:
+    """A handler that never gives the loop back: the watchdog's case, and a strike against its object."""
+    rig, shard = nemesis.rig, chance.randrange(nemesis.rig.shards)
+    pid, spinner = rig.process(shard), rig.somebody("Saboteur", shard, nemesis.number())
+    nemesis.note("spin", "", shard, replaces=True)
+    rig.call("Saboteur", spinner, "spin", timeout=1.0)
+    rig.until_replaced(shard, pid)
+    eventually(lambda: f"strike 1 against Saboteur/{spinner}" in rig.server.log, state=lambda: rig.server.log[-3000:])
+    rig.until_served(shard)
+
+
+def memory_bomb(nemesis: Nemesis, chance: random.Random) -> None:
+    """A handler that wants more memory than there is: its caller's error, and nobody else's."""
+    rig, shard = nemesis.rig, chance.randrange(nemesis.rig.shards)
+    pid = rig.process(shard)
+    error = rig.call("Saboteur", rig.somebody("Saboteur", shard), "hog", UNTHINKABLE_BYTES)
+    assert isinstance(error, DurableError), error
+    assert "MemoryError" in str(error), error
+    nemesis.note("memory bomb")
+    rig.until_served(shard)
+    assert rig.processes().get(shard) == pid
+
+
+def slow_reader(nemesis: Nemesis, chance: random.Random) -> None:
+    """A client that asks for a lot and reads nothing costs its shard little."""
+    rig, shard = nemesis.rig, chance.randrange(nemesis.rig.shards)
+    growth = pile_up(rig, shard, nemesis.number())
+    nemesis.note("slow reader")
+    assert growth < MEMORY_BYTES_MAX, f"shard {shard} grew by {growth >> 20} MB"
+    rig.until_served(shard)
+
+
+def planned_restart(nemesis: Nemesis, chance: random.Random) -> None:
+    """A shard is drained and started again."""
+    rig, shard = nemesis.rig, chance.randrange(nemesis.rig.shards)
+    pid = rig.process(shard)
+    rig.ask("restart_shard", {"shard": shard})
+    nemesis.note("planned restart", "", shard, replaces=True)
+    rig.until_replaced(shard, pid)
+    rig.until_served(shard)
