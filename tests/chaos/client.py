@@ -99,7 +99,8 @@ class Client:
         self._workload.until = time.monotonic() + seconds
         self._ended = True
         self._going.set()
-        probes, *_ = await asyncio.gather(self.do_probe(), *self._workers)
+        probes = await self.do_probe()
+        await asyncio.gather(*self._workers)
         self._record.flush()
         return probes
 
@@ -114,7 +115,7 @@ class Client:
             await self._workload.settled.wait()
 
     def _shards(self) -> list[int]:
-        return self._engine._opened().shard_numbers  # type: ignore[no-any-return]
+        return self._engine._opened().shard_numbers
 
     async def _probe(self, shard: int, calls: int) -> tuple[int, int, float]:
         begun, completed = time.monotonic(), 0

@@ -66,5 +66,7 @@ class Final:
     """Every kind of fault that was ordered: how often it really struck."""
     healed_at: float | None = None
     """Wall clock, of the last heal."""
+    ended_at: float | None = None
+    """Wall clock, when the engine was asked for its memory."""
     liveness_seconds: float = 10.0
     """T of I9: within it every probe is done, and no alarm that is due after the last heal is later."""

@@ -16,16 +16,22 @@ def link(chain: int, *entry: Any) -> int:
     return int.from_bytes(blake2b(repr((chain, *entry)).encode(), digest_size=6).digest())
 
 
+class _Process:
+    """This one; a fork begins another."""
+
+    born = time.monotonic_ns()
+
+    @classmethod
+    def begin(cls) -> None:
+        cls.born = time.monotonic_ns()
+
+
+os.register_at_fork(after_in_child=_Process.begin)
+
+
 def incarnation() -> int:
     """What tells this process from every other, and grows from one that serves an object to its successor.
 
-    It is the time at which this process was first asked: nanoseconds of a clock that all processes of a machine share.
+    It is the time at which this process began: nanoseconds of a clock that all processes of a machine share.
     """
-    global _incarnation  # noqa: PLW0603 - one per process, also after a fork
-    pid = os.getpid()
-    if _incarnation[0] != pid:
-        _incarnation = (pid, time.monotonic_ns())
-    return _incarnation[1]
-
-
-_incarnation = (0, 0)
+    return _Process.born
