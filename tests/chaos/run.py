@@ -173,6 +173,7 @@ class Run:
         rig.until_served()
         final.healed_at, final.liveness_seconds = time.time(), LIVENESS_SECONDS
         final.probes, final.accounts = clients.finish()
+        final.ended_at = time.time()
         final.memory, final.accounts.queues = load.gather(rig.url)
         final.accounts.leaks += [f"{address} was parked" for address in rig.ask("statistics")["parked"]]
 
