@@ -10,7 +10,7 @@ from durable_shards import wire
 from durable_shards.errors import CallTimeout, error_from_wire
 from durable_storage.errors import DurableError, Unavailable
 
-REPEATABLE: Final = frozenset({"list", "ping", "shards", "statistics"})
+REPEATABLE: Final = frozenset({"alarms", "list", "ping", "reload_status", "shards", "statistics"})
 """Asked again by itself when the connection breaks before the answer."""
 
 

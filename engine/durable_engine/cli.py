@@ -92,6 +92,7 @@ for command in (
     objects.objects,
     alarms.alarms,
     shards.shards,
+    shards.reload,
     server.status,
     migrate.migrate,
     states.migrate_state,

@@ -55,7 +55,8 @@ class ForkServer:
         self._on_event: Callable[[Forked | ForkFailed | Exited, int | None], None] | None = None
         self._on_lost: Callable[[str], None] | None = None
         self._last_words = "the fork server died"
-        self.classes: tuple[str, ...] = ()
+        self.classes: dict[str, int] = {}
+        """Schema version by stored name."""
 
     @classmethod
     def start(cls, boards: Boards, load: Load) -> ForkServer:
@@ -74,8 +75,8 @@ class ForkServer:
         ours.send(encode(load))
         return server
 
-    async def loaded(self) -> tuple[str, ...]:
-        """Wait until the user's modules are imported; the class names. Raises ObjectsFailedToLoad."""
+    async def loaded(self) -> dict[str, int]:
+        """Wait until the user's modules are imported; the classes. Raises ObjectsFailedToLoad."""
         loop = asyncio.get_running_loop()
         self._link.setblocking(False)
         data = await loop.sock_recv(self._link, MESSAGE_BYTES_MAX)
@@ -101,9 +102,9 @@ class ForkServer:
         self._loop, self._on_event, self._on_lost = loop, on_event, on_lost
         loop.add_reader(self._link.fileno(), self._readable)
 
-    def fork(self, config: ShardConfig, control: socket.socket, dump: int) -> None:
+    def fork(self, config: ShardConfig, control: socket.socket, dump: int, *, number: int, page: int) -> None:
         """Ask for a shard; the answer is a Forked or a ForkFailed event. Raises OSError when it is gone."""
-        socket.send_fds(self._link, [encode(Fork(config))], [control.fileno(), dump], socket.MSG_NOSIGNAL)
+        socket.send_fds(self._link, [encode(Fork(config, number, page))], [control.fileno(), dump], socket.MSG_NOSIGNAL)
 
     def kill(self) -> None:
         """End it now; `on_lost` follows."""
@@ -137,6 +138,8 @@ class ForkServer:
             event = _decoder.decode(data)
             if isinstance(event, Forked | ForkFailed | Exited):
                 self._on_event(event, descriptors[0] if descriptors else None)
+            elif isinstance(event, Loaded):
+                self.classes = event.classes
             elif isinstance(event, LoadFailed):
                 self._last_words = f"the objects cannot be imported any more: {event.message}"
                 _log.error("%s\n%s", self._last_words, event.traceback)

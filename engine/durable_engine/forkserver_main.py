@@ -54,12 +54,16 @@ class Fork(msgspec.Struct, tag=True, frozen=True):
     """Supervisor → fork server: become a shard. Carries the control channel and the dump file."""
 
     config: ShardConfig
+    number: int
+    """Of the shard's process: what is said of it carries the same."""
+    page: int
 
 
 class Loaded(msgspec.Struct, tag=True, frozen=True):
     """Fork server → supervisor: these classes are imported."""
 
-    classes: tuple[str, ...]
+    classes: dict[str, int]
+    """Schema version by stored name."""
 
 
 class LoadFailed(msgspec.Struct, tag=True, frozen=True):
@@ -73,6 +77,7 @@ class Forked(msgspec.Struct, tag=True, frozen=True):
     """Fork server → supervisor: a shard was started. Carries a pidfd, by which it can be signalled safely."""
 
     shard: int
+    number: int
     pid: int
 
 
@@ -80,6 +85,7 @@ class ForkFailed(msgspec.Struct, tag=True, frozen=True):
     """Fork server → supervisor: no process or memory to be had."""
 
     shard: int
+    number: int
     message: str
 
 
@@ -87,6 +93,7 @@ class Exited(msgspec.Struct, tag=True, frozen=True):
     """Fork server → supervisor: a shard is gone and reaped. `status` is negative for a signal."""
 
     shard: int
+    number: int
     pid: int
     status: int
 
@@ -120,8 +127,8 @@ class _ForkServer:
     def __init__(self, link: socket.socket, boards: Boards) -> None:
         self._link = link
         self._boards = boards
-        self._children: dict[int, tuple[int, int]] = {}
-        """pidfd → (shard, pid)"""
+        self._children: dict[int, tuple[int, int, int]] = {}
+        """pidfd → (shard, number, pid)"""
         self._poll = select.poll()
 
     def run(self) -> int:
@@ -137,7 +144,7 @@ class _ForkServer:
             message = f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS_MAX]
             self._say(LoadFailed(message, _short_traceback(error)))
             return 1
-        self._say(Loaded(tuple(sorted(getattr(registry, "classes", ())))))
+        self._say(Loaded({name: spec.options.schema_version for name, spec in sorted(registry.classes.items())}))
         gc.collect()
         gc.freeze()
         self._poll.register(self._link, select.POLLIN)
@@ -155,30 +162,31 @@ class _ForkServer:
                 return False
             fork, descriptors = order
             assert isinstance(fork, Fork)
-            self._fork(fork.config, descriptors, shard_main, registry)
+            self._fork(fork, descriptors, shard_main, registry)
         return True
 
-    def _fork(self, config: ShardConfig, descriptors: list[int], shard_main: ShardMain, registry: Any) -> None:
+    def _fork(self, fork: Fork, descriptors: list[int], shard_main: ShardMain, registry: Any) -> None:
         control, dump = descriptors
+        config = fork.config
         server_pid = os.getpid()
         _flush()
         try:
             pid = os.fork()
         except OSError as error:
-            self._say(ForkFailed(config.shard, str(error)))
+            self._say(ForkFailed(config.shard, fork.number, str(error)))
             os.close(control)
             os.close(dump)
             return
         if pid == 0:
-            page = self._boards.page(config.shard)
+            page = self._boards.page(fork.page)
             channel = socket.socket(fileno=control)
             self._become_shard(server_pid, shard_main, Inheritance(config, channel, page, dump, registry))
         os.close(control)
         os.close(dump)
         pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = (config.shard, pid)
+        self._children[pidfd] = (config.shard, fork.number, pid)
         self._poll.register(pidfd, select.POLLIN)
-        self._say(Forked(config.shard, pid), pidfd)
+        self._say(Forked(config.shard, fork.number, pid), pidfd)
 
     def _become_shard(self, server_pid: int, shard_main: ShardMain, inheritance: Inheritance) -> NoReturn:
         status = 1
@@ -197,11 +205,11 @@ class _ForkServer:
             os._exit(status)
 
     def _reap(self, pidfd: int) -> None:
-        shard, pid = self._children.pop(pidfd)
+        shard, number, pid = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
-        self._say(Exited(shard, pid, os.waitstatus_to_exitcode(status)))
+        self._say(Exited(shard, number, pid, os.waitstatus_to_exitcode(status)))
 
     def _receive(self) -> tuple[Load | Fork, list[int]] | None:
         try:
@@ -252,5 +260,5 @@ def _flush() -> None:
 
 def execute() -> NoReturn:
     """The entry of a fork server that was started as a program of its own; see `forkserver.ForkServer.start`."""
-    link, boards, shards, supervisor_pid = (int(argument) for argument in sys.argv[1:5])
-    main(socket.socket(fileno=link), Boards(shards, boards), supervisor_pid)
+    link, boards, pages, supervisor_pid = (int(argument) for argument in sys.argv[1:5])
+    main(socket.socket(fileno=link), Boards(pages, boards), supervisor_pid)

@@ -7,20 +7,53 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from durable_engine.stackdump import StackDump
+from durable_engine.watchdog import Watchdog
+from durable_shards.board import BoardReader, monotonic_ms
 from durable_shards.control import Ask, Channel, Failed, FromShard, ShardConfig, ToShard
 from durable_storage.errors import Unavailable
 
-Launch = Callable[[ShardConfig, socket.socket, int], None]
-"""(config, the shard's end of the control channel, descriptor of its dump file). Raises OSError."""
+
+class Code(Protocol):
+    """Where processes come from: a fork server, with the user's classes as it has imported them."""
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Schema version by stored name."""
+
+    def fork(self, config: ShardConfig, control: socket.socket, dump: int, *, number: int, page: int) -> None:
+        """`control` is the shard's end of the control channel, `dump` the file for stacks. Raises OSError."""
 
 
 class Incarnation:
     """A process that is being forked, runs, or has just died."""
 
-    def __init__(self, shard: int, loop: asyncio.AbstractEventLoop, on_message: Callable[[FromShard], None]) -> None:
+    def __init__(
+        self,
+        shard: int,
+        number: int,
+        code: Code,
+        page: int,
+        board: BoardReader,
+        watchdog: Watchdog,
+        loop: asyncio.AbstractEventLoop,
+        on_message: Callable[[Incarnation, FromShard], None],
+    ) -> None:
+        self.number: int = number
+        self.code: Code = code
+        self.page: int = page
+        self.board: BoardReader = board
+        self.watchdog: Watchdog = watchdog
+        self.stands_by: asyncio.Future[str] = loop.create_future()
+        """Done once it waits for its turn; holds why it never will, or an empty text."""
+        self.serves: asyncio.Future[str] = loop.create_future()
+        """The same for serving."""
+        self.endpoint: str = ""
+        self.gone: asyncio.Event = asyncio.Event()
+        self.stall: asyncio.Task[None] | None = None
         self.pid: int = 0
         self.started_at: float = loop.time()
         self.failed: Failed | None = None
@@ -29,7 +62,7 @@ class Incarnation:
         """Why it is about to die, where that is known."""
         self.condemned: bool = False
         """The watchdog has decided to kill it."""
-        self._shard = shard
+        self.shard: int = shard
         self._loop = loop
         self._pidfd: int | None = None
         self._dies_young = False
@@ -38,16 +71,18 @@ class Incarnation:
         self._next_ask = 0
         ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # The end of the channel says less than the end of the process, which follows.
-        self._channel = Channel(ours, loop, on_message=on_message, on_close=lambda: None)
+        self._channel = Channel(ours, loop, on_message=partial(on_message, self), on_close=lambda: None)
+        board.renew(monotonic_ms())
 
-    def launch(self, launch: Launch, config: ShardConfig) -> None:
+    def launch(self, config: ShardConfig) -> None:
         """Order the process. Raises OSError."""
         with self._theirs:
-            launch(config, self._theirs, self._dump.descriptor)
+            self.code.fork(config, self._theirs, self._dump.descriptor, number=self.number, page=self.page)
 
     def forked(self, pid: int, pidfd: int | None) -> None:
         """It is there."""
         self.pid, self._pidfd = pid, pidfd
+        self.board.renew(monotonic_ms())  # the fork server may have been busy with imports for long
         if self._dies_young:
             self.kill()
 
@@ -92,9 +127,13 @@ class Incarnation:
         """The stacks of its threads, for people."""
         return await self._dump.request(self._pidfd) if self._pidfd is not None else ""
 
-    def bury(self) -> str:
+    def bury(self, why: str) -> str:
         """Let go of everything; the stack that it left behind when it crashed, or an empty text."""
         self._channel.close()
+        self.gone.set()
+        for outcome in (self.stands_by, self.serves):
+            if not outcome.done():
+                outcome.set_result(why)
         crash = self._dump.rest()
         self._dump.close()
         if self._pidfd is not None:
@@ -103,6 +142,6 @@ class Incarnation:
             self._pidfd = None
         for answer in self._asked.values():
             if not answer.done():
-                answer.set_exception(Unavailable(f"shard {self._shard} died"))
+                answer.set_exception(Unavailable(f"shard {self.shard} died"))
         self._asked.clear()
         return crash

@@ -3,6 +3,8 @@
 A keeper sees its shard three ways: through the control channel (what the shard says), through the board (what it last
 wrote in shared memory, also when it can no longer speak), and through the fork server (that it was reaped, so it is
 dead for certain and its successor may open the same ownership row without waiting for any lease).
+
+How one process of a shard gives way to another in good order is told in `renewal`.
 """
 
 from __future__ import annotations
@@ -12,18 +14,21 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Final, Literal
 
 from durable_engine import endpoints
 from durable_engine.forkserver_main import Exited, Forked, ForkFailed
-from durable_engine.incarnation import Incarnation, Launch
+from durable_engine.incarnation import Code, Incarnation
 from durable_engine.restarts import Restarts
 from durable_engine.strikes import Strikes, describe_exit, is_strike
-from durable_engine.watchdog import Verdict, Watchdog, is_stopped
-from durable_shards.board import BoardReader, monotonic_ms
+from durable_engine.succession import Succession
+from durable_engine.watchdog import Watchdog
+from durable_shards.board import Boards, monotonic_ms
 from durable_shards.control import (
     EXIT_FENCED,
     Answer,
+    Begin,
     Drain,
     Drained,
     EpochChanged,
@@ -34,7 +39,9 @@ from durable_shards.control import (
     Park,
     Ready,
     Routes,
+    Sealed,
     ShardConfig,
+    StandsBy,
     Unparked,
 )
 from durable_shards.wire import ShardRoute
@@ -44,6 +51,11 @@ _log = logging.getLogger("durable_engine.supervisor")
 
 State = Literal["starting", "up", "down", "failing", "draining", "stopped"]
 Intent = Literal["serve", "restart", "stop"]
+
+STUCK_SECONDS: Final = 2.0
+"""Beyond its drain time, until a shard that does not end is killed."""
+FORMER_SECONDS_MAX: Final = 20.0
+"""The same for one that has sealed itself."""
 
 MakeConfig = Callable[["ShardKeeper"], ShardConfig]
 
@@ -55,13 +67,13 @@ class ShardKeeper:
         self,
         shard: int,
         partitions: range,
+        code: Code,
         *,
         loop: asyncio.AbstractEventLoop,
-        board: BoardReader,
-        watchdog: Watchdog,
+        boards: Boards,
+        make_watchdog: Callable[[], Watchdog],
         strikes: Strikes,
         make_config: MakeConfig,
-        launch: Launch,
         on_change: Callable[[], None],
         on_parked: Callable[[], None],
         on_drained: Callable[[], None],
@@ -69,9 +81,9 @@ class ShardKeeper:
     ) -> None:
         self.shard: int = shard
         self.partitions: range = partitions
+        self.code: Code = code
+        """What the next process is made from, unless somebody asks for another code."""
         self.state: State = "stopped"
-        self.incarnation: int = 0
-        """Number of the shard's processes so far."""
         self.endpoint: str = ""
         self.epoch: int = 0
         self.last_error: str = ""
@@ -79,137 +91,145 @@ class ShardKeeper:
         self.restarts: Restarts = Restarts()
         self.first_outcome: asyncio.Future[Failed | None] = loop.create_future()
         """Set once the shard is up, or has failed to get up."""
+        self.is_renewed: bool = False
+        """A planned change is under way."""
         self.drained: bool = False
         """Asked to stop, it has finished everything of its own and only helps others to."""
         self.ended: asyncio.Event = asyncio.Event()
         """No process of this shard is left, and none will be started."""
         self._loop = loop
-        self._board = board
-        self._watchdog = watchdog
+        self.processes: Succession = Succession(shard, loop, boards, make_watchdog, self._on_message)
         self._strikes = strikes
-        self._make_config = make_config
-        self._launch = launch
+        self.make_config: MakeConfig = make_config
         self._on_change = on_change
         self._on_parked = on_parked
         self._on_drained = on_drained
         self._on_fenced = on_fenced
         self._intent: Intent = "serve"
-        self._seen_seq = 0
-        self._process: Incarnation | None = None
+        self._served_pid = 0
+        """Of the process that listens at `endpoint`."""
         self._timer: asyncio.TimerHandle | None = None
-        self._stall: asyncio.Task[None] | None = None
 
     # What the supervisor asks for.
 
     def start(self) -> None:
         """Have the fork server make a shard."""
         self._timer = None
-        self.incarnation += 1
-        self._board.renew(monotonic_ms())
-        self._process = Incarnation(self.shard, self._loop, self._on_message)
+        process = self.processes.current = self.processes.make(self.code)
         self._become("failing" if self.restarts.failing else "starting")
-        try:
-            self._process.launch(self._launch, self._make_config(self))
-        except OSError as error:
-            self._process.reason = self.last_error or f"no fork server: {error.strerror}"
-            self._loop.call_soon(self._buried, EXIT_FENCED)
+        self.launch(process, self.make_config(self))
 
-    def restart(self, drain_seconds: float) -> None:
-        """Drain the shard, then start it again; no call fails by it."""
-        self.restarts.forgive()
-        if self._process is None:
-            self._cancel_timer()
-            self._intent = "serve"
-            self.start()
-        elif self._intent == "serve":
-            self._leave("restart", drain_seconds)
-
-    def accept_loss(self, drain_seconds: float) -> None:
-        """Start the shard on what its store still has."""
-        self.accept_data_loss = True
-        self.restart(drain_seconds)
+    @property
+    def is_stopping(self) -> bool:
+        """Asked to stop, or stopped."""
+        return self._intent == "stop"
 
     def stop(self, drain_seconds: float) -> None:
         """Drain the shard for good; `ended` is set when it is gone."""
-        self._cancel_timer()
-        if self._process is None:
+        self.cancel_timer()
+        if self.processes.standby is not None:
+            self.processes.standby.kill()
+        if self.processes.former is not None:
+            self.processes.former.send(Finish())
+        if self.processes.current is None:
             self._intent = "stop"
             self._stopped()
         else:
-            self._leave("stop", drain_seconds)
+            self.leave("stop", drain_seconds)
+
+    def launch(self, process: Incarnation, config: ShardConfig) -> None:
+        """Order a process; if there is no fork server it counts as dead at once."""
+        try:
+            process.launch(config)
+        except OSError as error:
+            process.reason = self.last_error or f"no fork server: {error.strerror}"
+            self._loop.call_soon(self._buried, process, EXIT_FENCED)
+
+    def leave(self, intent: Intent, drain_seconds: float) -> None:
+        """Have the current process drain, and then give way to the one that stands by, or end."""
+        self._intent = intent
+        self._become("draining")
+        current = self.processes.current
+        assert current is not None
+        current.send(Drain(drain_seconds, hands_over=intent == "restart"))
+        # A shard that does not even get as far as its own deadline is stuck.
+        self.cancel_timer()
+        self._timer = self._loop.call_later(drain_seconds + STUCK_SECONDS, current.kill)
+
+    def cancel_timer(self) -> None:
+        """Neither start a process nor kill one at the time that was set for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def finish(self) -> None:
         """Nobody needs this shard any more: a drained one exits."""
         self.tell(Finish())
 
     def kill(self) -> None:
-        """End the process now. A keeper that is not stopping starts another."""
-        if self._process is not None:
-            self._process.kill()
+        """End all processes now. A keeper that is not stopping starts another."""
+        for process in self.processes:
+            process.kill()
 
     def ask(self, op: str, arguments: dict[str, Any]) -> asyncio.Future[Any]:
         """Ask the shard something; fails with Unavailable when it is not there or dies meanwhile."""
-        if self._process is not None and self.state in ("up", "draining"):
-            return self._process.ask(op, arguments)
+        current = self.processes.current
+        if current is not None and current.serves.done():
+            return current.ask(op, arguments)
         refused = self._loop.create_future()
         refused.set_exception(Unavailable(f"shard {self.shard} is {self.state}"))
         return refused
 
     def tell(self, message: Routes | Park | Finish) -> None:
-        """Pass something on to the shard, if there is one."""
-        if self._process is not None:
-            self._process.send(message)
+        """Pass something on to the shard's processes."""
+        for process in self.processes:
+            process.send(message)
 
     def remember(self, seq: int) -> None:
         """Somebody was told of commit `seq`: a store that shows less has lost it."""
-        self._seen_seq = max(self._seen_seq, seq)
+        self.processes.remember(seq)
 
-    def lost_the_fork_server(self, reason: str) -> None:
-        """Nobody reaps the shard any more: kill it, and see for ourselves that it is gone."""
-        if self._process is None:
+    def lost_the_fork_server(self, code: Code, reason: str) -> None:
+        """Nobody reaps its processes any more: kill them, and see for ourselves that they are gone."""
+        if self.processes.current is None and self.code is code:
             self.last_error = reason
-            return
-        self._process.reason = reason
-        self._process.kill_and_see(lambda: self._buried(-signal.SIGKILL))
+        for process in self.processes:
+            if process.code is code:
+                process.reason = reason
+                process.kill_and_see(partial(self._buried, process, -signal.SIGKILL))
 
     @property
     def acknowledged_seq(self) -> int:
         """The last commit that anybody was told of."""
-        return max(self._seen_seq, self._board.read().seq)
+        return self.processes.acknowledged_seq
+
+    @property
+    def codes(self) -> set[Code]:
+        """What is still needed to keep the shard running, and to hear of the ends of its processes."""
+        return {self.code, *(process.code for process in self.processes)}
 
     # What happens to the shard.
 
     def on_event(self, event: Forked | ForkFailed | Exited, pidfd: int | None) -> None:
-        """News of the fork server."""
-        process = self._process
+        """News of a fork server."""
+        process = self.processes.find(event.number)
         if process is None:
             if pidfd is not None:
                 os.close(pidfd)
-            return
-        if isinstance(event, Forked):
+        elif isinstance(event, Forked):
             process.forked(event.pid, pidfd)
-            self._board.renew(monotonic_ms())  # the fork server may have been busy with imports for long
             self._on_change()
         elif isinstance(event, ForkFailed):
             process.reason = f"no new process: {event.message}"
-            self._buried(EXIT_FENCED)
-        elif event.pid == process.pid:
-            self._buried(event.status)
-
-    def look(self, now_ms: int) -> None:
-        """The watchdog's round."""
-        process = self._process
-        if process is None or not process.runs or process.condemned:
-            return
-        verdict = self._watchdog.judge(self._board.heartbeat_ms(), now_ms)
-        if verdict is not Verdict.FINE:
-            process.condemned = verdict is Verdict.KILL
-            self._stall = self._loop.create_task(self._stalled(process, verdict))
+            self._buried(process, EXIT_FENCED)
+        else:
+            self._buried(process, event.status)
 
     @property
     def pid(self) -> int:
         """Of the process; 0 when there is none."""
-        return self._process.pid if self._process is not None and self._process.runs else 0
+        current = self.processes.current
+        return current.pid if current is not None and current.runs else 0
 
     def route(self) -> ShardRoute:
         """This shard's line of the routing table."""
@@ -220,12 +240,13 @@ class ShardKeeper:
             self.epoch,
             (self.partitions.start, self.partitions.stop),
             self.state,
-            self.pid,
+            self._served_pid if reachable else self.pid,
         )
 
     def describe(self) -> dict[str, Any]:
         """What `shards list` shows."""
-        reading = self._board.read()
+        current = self.processes.current
+        reading = current.board.read() if current is not None and current.runs else None
         return {
             "shard": self.shard,
             "pid": self.pid,
@@ -235,92 +256,99 @@ class ShardKeeper:
             "epoch": self.epoch,
             "seq": self.acknowledged_seq,
             "restarts": self.restarts.total,
-            "heartbeat_ms": monotonic_ms() - reading.heartbeat_ms if self.pid else None,
-            "running": reading.running if self.pid else None,
+            "heartbeat_ms": monotonic_ms() - reading.heartbeat_ms if reading else None,
+            "running": reading.running if reading else None,
             "last_error": self.last_error,
         }
 
     # Inside.
 
-    def _leave(self, intent: Intent, drain_seconds: float) -> None:
-        assert self._process is not None
-        self._intent = intent
-        self._become("draining")
-        self._process.send(Drain(drain_seconds))
-        # A shard that does not even get as far as its own deadline is stuck.
-        self._timer = self._loop.call_later(drain_seconds + 1.0, self.kill)
+    def succeed(self) -> None:
+        """The process that stands by takes the place of the one that was: sealed, or dead."""
+        self.cancel_timer()
+        self._intent = "serve"
+        successor = self.processes.advance()
+        if self.processes.former is not None:
+            self._loop.call_later(FORMER_SECONDS_MAX, self.processes.former.kill)
+        if successor is None:  # it died while it stood by
+            self.start()
+        else:
+            successor.send(Begin(self.acknowledged_seq or None, self._strikes.parked))
 
-    def _on_message(self, message: FromShard) -> None:
-        process = self._process
-        assert process is not None
+    def _on_message(self, process: Incarnation, message: FromShard) -> None:
         match message:
-            case Ready(endpoint, epoch, seq):
-                self.endpoint, self.epoch = endpoint, epoch
-                if self.accept_data_loss:
-                    self.accept_data_loss, self._seen_seq = False, 0
-                self.remember(seq)
-                self.restarts.came_up(self._loop.time())
-                took = self._loop.time() - process.started_at
-                _log.info("shard %d is up: pid %d, epoch %d, after %.3f s", self.shard, self.pid, epoch, took)
-                if self._intent == "serve":
-                    self._become("up")
-                self._report_first(None)
+            case StandsBy():
+                process.stands_by.set_result("")
             case Failed(error, traceback):
                 process.failed = message
                 process.reason = f"{error.get('type', 'Error')}: {error.get('message', '')}"
                 _log.error("shard %d gives up: %s\n%s", self.shard, process.reason, traceback)
-            case Drained():
-                self.drained = self._intent == "stop"
-                if self.drained:
-                    self._on_drained()
-                else:
-                    self.finish()
-            case FencedOff(text):
-                process.reason = text
-                self._on_fenced(text)
-            case EpochChanged(epoch):
-                self.epoch = epoch
-                self._on_change()
             case Unparked(address):
                 self._strikes.unpark(address)
                 self._on_parked()
                 _log.info("%s was unparked", address)
             case Answer(number, value):
                 process.answered(number, value)
+            case _ if process is not self.processes.current:
+                pass  # of one that has sealed itself nothing else counts any more
+            case Ready():
+                self._on_ready(process, message)
+            case Sealed() if self._intent == "restart":
+                self.succeed()
+            case Sealed():
+                process.send(Finish())
+            case Drained():
+                self.drained = True
+                self._on_drained()
+            case FencedOff(text):
+                process.reason = text
+                self._on_fenced(text)
+            case EpochChanged(epoch):
+                self.epoch = epoch
+                self._on_change()
 
-    async def _stalled(self, process: Incarnation, verdict: Verdict) -> None:
-        running = self._board.read().running
-        stack = await process.stack()
-        if self._process is not process:
-            return
-        where = f" in a turn of {running}" if running else ""
-        age_ms = monotonic_ms() - self._board.heartbeat_ms()
-        if verdict is Verdict.WARN:
-            _log.warning("shard %d has been busy for %d ms%s:\n%s", self.shard, age_ms, where, stack)
-            return
-        if is_stopped(process.pid):
-            process.condemned = False  # by whoever stopped it, not by its objects
-            process.reason = f"stopped by a signal for {age_ms} ms"
-            _log.error("shard %d was %s: killed", self.shard, process.reason)
-        else:
-            process.reason = f"event loop stuck for {age_ms} ms{where}"
-            _log.error("shard %d: %s, killed. Its stack:\n%s", self.shard, process.reason, stack)
-        process.kill()
+    def _on_ready(self, process: Incarnation, ready: Ready) -> None:
+        self.endpoint = process.endpoint = ready.endpoint
+        self.epoch, self._served_pid = ready.epoch, process.pid
+        self.code = process.code
+        if self.accept_data_loss:
+            self.accept_data_loss = False
+            self.processes.forget_commits()
+        self.remember(ready.seq)
+        self.restarts.came_up(self._loop.time())
+        took = self._loop.time() - process.started_at
+        _log.info("shard %d is up: pid %d, epoch %d, after %.3f s", self.shard, self.pid, self.epoch, took)
+        process.serves.set_result("")
+        self._on_change()
+        if self._intent == "serve":
+            self._become("up")
+        self._report_first(None)
 
-    def _buried(self, status: int) -> None:
+    def _buried(self, process: Incarnation, status: int) -> None:
         """The process is gone, for certain."""
-        process, self._process = self._process, None
-        if process is None:
+        if process not in self.processes:
             return
-        self._cancel_timer()
-        self._count_strike(status, process.condemned)
-        self.remember(self._board.read().seq)
-        if crash := process.bury():
+        was_current = process is self.processes.current
+        self.processes.remove(process)
+        if crash := process.bury(process.reason or describe_exit(status)):
             _log.error("shard %d left this stack behind:\n%s", self.shard, crash)
-        endpoints.forget(self.endpoint)
+        endpoints.forget(process.endpoint)
+        if was_current:
+            self.cancel_timer()
+            self._count_strike(process, status)
         if self._intent == "stop":
             self._report_first(process.failed)
             self._stopped()
+        elif was_current:
+            self._replace(process, status)
+
+    def _replace(self, process: Incarnation, status: int) -> None:
+        standby = self.processes.standby
+        if standby is not None and standby.stands_by.done():
+            if self._intent == "serve":
+                _log.warning("shard %d died (%s): the process that stood by goes on", self.shard, describe_exit(status))
+            self._become("starting")
+            self.succeed()
         elif self._intent == "restart":
             self._intent = "serve"
             self.start()
@@ -328,8 +356,10 @@ class ShardKeeper:
             self._died(status, process)
 
     def _stopped(self) -> None:
-        self._become("stopped")
-        self.ended.set()
+        self.drained = self.processes.current is None
+        if not list(self.processes):
+            self._become("stopped")
+            self.ended.set()
         self._on_drained()
 
     def _died(self, status: int, process: Incarnation) -> None:
@@ -346,9 +376,9 @@ class ShardKeeper:
         _log.warning("shard %d died: %s; restart in %.2f s", self.shard, self.last_error, delay)
         self._timer = self._loop.call_later(delay, self.start)
 
-    def _count_strike(self, status: int, killed_by_watchdog: bool) -> None:
-        running = self._board.read().running
-        if running is None or not is_strike(status, killed_by_watchdog=killed_by_watchdog):
+    def _count_strike(self, process: Incarnation, status: int) -> None:
+        running = process.board.read().running
+        if running is None or not is_strike(status, killed_by_watchdog=process.condemned):
             return
         parked = self._strikes.strike(running, self._loop.time())
         count = self._strikes.count(running)
@@ -360,11 +390,6 @@ class ShardKeeper:
     def _report_first(self, outcome: Failed | None) -> None:
         if not self.first_outcome.done():
             self.first_outcome.set_result(outcome)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _become(self, state: State) -> None:
         if state != self.state:

@@ -102,6 +102,7 @@ class Link:
         if self._transport is not None:
             self._transport.close()
             self._transport = None
+            self.asker.lost()
         self._stale = True
         self._blocked = False
         self._route = self._wanted
@@ -134,7 +135,6 @@ class Link:
             self._transport.read_all()
         in_flight, self.in_flight = self.in_flight, {}
         self._reconnect()
-        self.asker.lost()
         for number, call in in_flight.items():
             if call.keyed:
                 call.repeated = True

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_engine.reception import Operation
 from durable_engine.release import RELEASE
+from durable_engine.renewal import renew, restart_now
 from durable_shards.control import Park
 from durable_storage.errors import DurableError, Unavailable
+from durable_storage.limits import ID_BYTES_MAX, NAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from durable_engine.keeper import ShardKeeper
     from durable_engine.supervisor import Supervisor
 
 _ASK_SECONDS: Final = 1.0
+ADDRESS_CHARACTERS_MAX: Final = 2 * NAME_BYTES_MAX + ID_BYTES_MAX + 2
 
 
 class Operations:
@@ -30,7 +34,11 @@ class Operations:
             "shards": self.shards,
             "statistics": self.statistics,
             "restart_shard": self.restart_shard,
+            "drain_shard": self.drain_shard,
+            "reload": self.reload,
+            "reload_status": self.reload_status,
             "accept_data_loss": self.accept_data_loss,
+            "park": self.park,
             "unpark": self.unpark,
             "stop": self.stop,
         }
@@ -60,15 +68,49 @@ class Operations:
             "shards": shards,
         }
 
-    async def restart_shard(self, arguments: dict[str, Any]) -> None:
-        """Drain a shard (`shard`: its number) and start it again; returns once that is under way."""
-        self._keeper(arguments).restart(self._supervisor.config.drain_timeout)
+    async def drain_shard(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Have a shard (`shard`: its number) that serves finish what it has and hand over to a fresh process."""
+        keeper = self._keeper(arguments)
+        if keeper.state != "up":
+            advice = f"durable-engine shards restart {keeper.shard}"
+            raise DurableError(f"shard {keeper.shard} is {keeper.state}: there is nothing to drain. See `{advice}`")
+        return await self._renewed(keeper, renew(keeper, self._supervisor.config.drain_timeout))
+
+    async def restart_shard(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The same for one in any state; with `now` true its process is killed instead."""
+        keeper = self._keeper(arguments)
+        again = restart_now(keeper) if arguments.get("now") else renew(keeper, self._supervisor.config.drain_timeout)
+        return await self._renewed(keeper, again)
+
+    async def _renewed(self, keeper: ShardKeeper, renewal: Coroutine[Any, Any, None]) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        began, before = loop.time(), keeper.pid
+        await renewal
+        return {"shard": keeper.shard, "before": before, "after": keeper.pid, "seconds": round(loop.time() - began, 3)}
+
+    async def reload(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Begin to move all shards to the code that is on disk now; with `allow_missing` true whatever it lacks."""
+        return self._supervisor.reloads.begin(allow_missing=bool(arguments.get("allow_missing")))
+
+    async def reload_status(self, _: dict[str, Any]) -> dict[str, Any] | None:
+        """How the reload is getting on, or how the last one ended."""
+        return self._supervisor.reloads.describe()
 
     async def accept_data_loss(self, arguments: dict[str, Any]) -> None:
         """Serve what the store of a shard (`shard`: its number) still has, and forget what is lost."""
         keeper = self._keeper(arguments)
         self._supervisor.claims.forget(keeper.shard)
-        keeper.accept_loss(self._supervisor.config.drain_timeout)
+        keeper.accept_data_loss = True
+        await renew(keeper, self._supervisor.config.drain_timeout)
+
+    async def park(self, arguments: dict[str, Any]) -> bool:
+        """Serve an object (`address`: its text) no more until it is unparked; whether that is new."""
+        address = arguments.get("address")
+        if not isinstance(address, str) or not 0 < len(address) <= ADDRESS_CHARACTERS_MAX:
+            raise DurableError("park takes the address of an object: class/id, or tenant:class/id")
+        is_new = self._supervisor.strikes.park(address)
+        await self._tell_parked()
+        return is_new
 
     async def unpark(self, arguments: dict[str, Any]) -> bool:
         """Serve an object (`address`: its text) again; whether it was parked."""
@@ -77,11 +119,14 @@ class Operations:
         if not isinstance(address, str) or address not in strikes.parked:
             return False
         strikes.unpark(address)
+        await self._tell_parked()
+        return True
+
+    async def _tell_parked(self) -> None:
         for keeper in self._supervisor.keepers:
-            keeper.tell(Park(strikes.parked))
+            keeper.tell(Park(self._supervisor.strikes.parked))
         # Whoever hears the answer may call at once: by then the shards must have heard as well.
         await asyncio.gather(*(self._ask(keeper, "ping") for keeper in self._supervisor.keepers))
-        return True
 
     async def stop(self, _: dict[str, Any]) -> None:
         """Stop the server, as SIGTERM does."""

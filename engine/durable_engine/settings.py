@@ -202,6 +202,13 @@ _ALL: Final = (
     Setting("timeout", "How long to wait for an answer.", Duration(zero=False), default="5s", metavar="DURATION"),
     Setting("prefix", "Tenant.", default="", metavar="NAME"),
     Setting("json", "Print JSON, errors too.", click.BOOL, default=False, parameter="as_json"),
+    Setting("now", "Kill the process instead of draining it.", click.BOOL, default=False),
+    Setting(
+        "allow_missing",
+        "Reload although the new code lacks a class, or has an older schema version of one.",
+        click.BOOL,
+        default=False,
+    ),
     Setting("yes", "Do not ask.", click.BOOL, default=False, parameter="confirmed"),
     # What single commands take.
     Setting(

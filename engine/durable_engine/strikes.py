@@ -37,6 +37,12 @@ class Strikes:
             times.popleft()
         if len(times) < self._strikes_max or address in self._parked:
             return False
+        return self.park(address)
+
+    def park(self, address: str) -> bool:
+        """Take the object out of service; whether it was in service."""
+        if address in self._parked:
+            return False
         self._parked[address] = None
         while sum(map(len, self._parked)) > PARKED_CHARACTERS_MAX:
             self.unpark(next(iter(self._parked)))

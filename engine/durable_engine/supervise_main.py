@@ -74,7 +74,7 @@ def _run(config: SupervisorConfig, on_ready: OnReady, parent_fd: int | None) -> 
     check_scheduler(config.alarms, config.store)
     load = load_of(config)
     name_process("durable-engine")
-    boards = Boards(config.shards)
+    boards = Boards.of_shards(config.shards)
     fork_server = ForkServer.start(boards, load)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 from collections.abc import Callable, Coroutine
@@ -19,17 +20,18 @@ from typing import Any, Final, TypeVar
 from durable_engine import endpoints
 from durable_engine.claims import Claims
 from durable_engine.forkserver import ForkServer
-from durable_engine.forkserver_main import Exited, Forked, ForkFailed, Load
+from durable_engine.forkserver_main import Load
+from durable_engine.forkservers import ForkServers
 from durable_engine.keeper import ShardKeeper
 from durable_engine.operations import Operations
 from durable_engine.placement import LocalPlacement, node_name
 from durable_engine.reception import Reception
 from durable_engine.release import RELEASE
-from durable_engine.restarts import Restarts
+from durable_engine.reloading import Reloads
 from durable_engine.strikes import Strikes
 from durable_engine.supervisor_config import SupervisorConfig
-from durable_engine.watchdog import TICK_SECONDS, Watchdog, is_stopped
-from durable_shards.board import BoardReader, Boards, monotonic_ms
+from durable_engine.watchdog import TICK_SECONDS, Watchdog
+from durable_shards.board import Boards, monotonic_ms
 from durable_shards.control import Failed, Park, Routes, ShardConfig
 from durable_shards.errors import error_from_wire
 from durable_shards.wire import RoutingTable
@@ -69,9 +71,9 @@ class Supervisor:
         self.placement: LocalPlacement = LocalPlacement(config.shards)
         self.strikes: Strikes = Strikes(config.strikes_max, config.strikes_window)
         self.claims: Claims = Claims(asyncio.get_running_loop(), config.shards, lambda: self.keepers)
-        self._fork_server = fork_server
-        self._fork_server_restarts = Restarts()
-        self._fork_server_ran_ms = monotonic_ms()
+        self.serves: bool = False
+        """All shards have come up, and it was not asked to stop."""
+        self.reloads: Reloads = Reloads(self)
         self._boards = boards
         self._control: Control | None = None
         self._term = 0
@@ -84,6 +86,15 @@ class Supervisor:
         """Stopped by a person's Ctrl-C."""
         self._background: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self.fork_servers: ForkServers = ForkServers(
+            fork_server,
+            boards,
+            load_of(config),
+            loop=self._loop,
+            stall_timeout_ms=config.stall_timeout * 1000,
+            keepers=lambda: self.keepers,
+            in_background=self.in_background,
+        )
         self.reception: Reception = Reception(
             self._loop,
             table=self.table,
@@ -106,19 +117,21 @@ class Supervisor:
     async def _startup(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
-        classes = await self._unless_stopped(self._fork_server.loaded())
+        self._reload_on_hangup()
+        classes = await self._unless_stopped(self.fork_servers.first.loaded())
         if classes is None:
             return
         await self._acquire_store()
         await self._bind()
-        self._fork_server.listen(self._loop, on_event=self._on_fork_event, on_lost=self._on_fork_server_lost)
         self._make_keepers()
+        self.fork_servers.listen(self.fork_servers.first)
         for keeper in self.keepers:
             keeper.start()
-        self._in_background(self._watch())
-        self._in_background(self._renew())
+        self.in_background(self._watch())
+        self.in_background(self._renew())
         await self._until_all_serve()
         names = ", ".join(classes)
+        self.serves = not self._stopping.is_set()
         _log.info("serving %s with %d shards at %s", names, self.config.shards, self.endpoint)
 
     async def _main_loop(self) -> None:
@@ -126,6 +139,7 @@ class Supervisor:
 
     async def _shutdown(self) -> None:
         self._stopping.set()
+        self.serves = False
         if self._failure is not None:
             for keeper in self.keepers:
                 keeper.kill()
@@ -139,9 +153,9 @@ class Supervisor:
         self.reception.close()
         self.claims.close()
         endpoints.forget(self.endpoint)
-        self._fork_server.close()
+        self.fork_servers.close()
         await self._release_store()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
 
     def stop(self) -> None:
@@ -190,12 +204,12 @@ class Supervisor:
             ShardKeeper(
                 shard,
                 self.placement.partitions(shard),
+                self.fork_servers.first,
                 loop=self._loop,
-                board=BoardReader(self._boards.page(shard)),
-                watchdog=Watchdog(int(self.config.stall_warning * 1000), int(self.config.stall_timeout * 1000)),
+                boards=self._boards,
+                make_watchdog=self._make_watchdog,
                 strikes=self.strikes,
                 make_config=self._shard_config,
-                launch=self._fork_server_now,
                 on_change=self.publish_soon,
                 on_parked=self._on_parked,
                 on_drained=self._on_drained,
@@ -206,8 +220,8 @@ class Supervisor:
         for keeper in self.keepers:
             keeper.accept_data_loss = self.config.accept_data_loss
 
-    def _fork_server_now(self, *launch: Any) -> None:
-        self._fork_server.fork(*launch)  # whichever it is: a lost one is replaced
+    def _make_watchdog(self) -> Watchdog:
+        return Watchdog(int(self.config.stall_warning * 1000), int(self.config.stall_timeout * 1000))
 
     def _shard_config(self, keeper: ShardKeeper) -> ShardConfig:
         config = self.config
@@ -217,7 +231,7 @@ class Supervisor:
             store=config.store,
             partitions=(keeper.partitions.start, keeper.partitions.stop),
             node=node_name(),
-            bind=endpoints.shard_bind(self.endpoint, keeper.shard, keeper.incarnation),
+            bind=endpoints.shard_bind(self.endpoint, keeper.shard, keeper.processes.number),
             supervisor=self.endpoint,
             # Every process has a memory store of its own, which knows no terms.
             term=None if kind_of(config.store) == "memory" else self._term,
@@ -241,30 +255,21 @@ class Supervisor:
 
     # What happens.
 
+    def _reload_on_hangup(self) -> None:
+        """SIGHUP reloads, as with most servers; but the end of a terminal that it was started from ends it."""
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
+            return
+        if os.isatty(0):
+            self._loop.add_signal_handler(signal.SIGHUP, self._on_signal, signal.SIGHUP)
+        else:
+            self._loop.add_signal_handler(signal.SIGHUP, self.reloads.on_signal)
+
     def _on_signal(self, number: int) -> None:
         self._signals += 1
         self.interrupted = number == signal.SIGINT
         again = "; once more to end now" if self._signals == 1 else ", at once"
         _log.info("%s: stopping%s", signal.Signals(number).name, again)
         self.stop()
-
-    def _on_fork_event(self, event: Forked | ForkFailed | Exited, pidfd: int | None) -> None:
-        self.keepers[event.shard].on_event(event, pidfd)
-
-    def _on_fork_server_lost(self, reason: str) -> None:
-        """Its shards died with it. The next one is a new interpreter: this process has threads by now."""
-        if self._stopping.is_set():
-            return
-        _log.error("%s, and all shards with it (pid %d): starting anew", reason, self._fork_server.pid)
-        self._in_background(self._replace_fork_server(reason))
-
-    async def _replace_fork_server(self, reason: str) -> None:
-        for keeper in self.keepers:
-            keeper.lost_the_fork_server(reason)
-        await asyncio.sleep(self._fork_server_restarts.died(self._loop.time()))
-        self._fork_server = ForkServer.start(self._boards, load_of(self.config))
-        self._fork_server_restarts.came_up(self._loop.time())
-        self._fork_server.listen(self._loop, on_event=self._on_fork_event, on_lost=self._on_fork_server_lost)
 
     def _on_parked(self) -> None:
         for keeper in self.keepers:
@@ -279,7 +284,7 @@ class Supervisor:
     def _on_shard_fenced(self, text: str) -> None:
         """Either somebody took the store over, or a person meddled with the table: the lease tells which."""
         _log.warning("a shard lost its ownership: %s", text)
-        self._in_background(self._renew_once())
+        self.in_background(self._renew_once())
 
     def _on_acknowledged(self, acknowledged: dict[int, tuple[int, int]]) -> None:
         if kind_of(self.config.store) != "memory":
@@ -301,7 +306,8 @@ class Supervisor:
 
     # In the background.
 
-    def _in_background(self, work: Any) -> None:
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something as long as the supervisor runs, which stops when it fails."""
         task = self._loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background_ended)
@@ -321,16 +327,8 @@ class Supervisor:
             await asyncio.sleep(TICK_SECONDS)
             now_ms = monotonic_ms()
             for keeper in self.keepers:
-                keeper.look(now_ms)
-            self._look_at_fork_server(now_ms)
-
-    def _look_at_fork_server(self, now_ms: int) -> None:
-        """It runs nobody's code, so nothing but a signal can hold it up; but then no shard would be restarted."""
-        if not is_stopped(self._fork_server.pid):
-            self._fork_server_ran_ms = now_ms
-        elif now_ms - self._fork_server_ran_ms > self.config.stall_timeout * 1000:
-            _log.error("the fork server has been stopped by a signal: killed")
-            self._fork_server.kill()
+                keeper.processes.look(now_ms)
+            self.fork_servers.look(now_ms)
 
     async def _renew(self) -> None:
         while True:

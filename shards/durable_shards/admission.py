@@ -56,7 +56,8 @@ class Admission:
             tenant = ["--prefix", call.prefix] if call.prefix else []
             command = shlex.join(["durable-engine", "objects", "unpark", *tenant, call.object_type, call.object_id])
             raise ObjectParked(
-                f"{address} killed its shard too often and is parked; nothing was run. Mend its class, then `{command}`"
+                f"{address} is parked, because it killed its shard too often or somebody parked it; nothing was run. "
+                f"Mend its class, then `{command}`"
             )
 
 

@@ -25,6 +25,7 @@ from durable_storage.address import Address
 from durable_storage.limits import ID_BYTES_MAX, NAME_BYTES_MAX
 
 PAGE_BYTES: Final = 4096
+PAGES_PER_SHARD: Final = 2
 _HEARTBEAT: Final = struct.Struct("@Q")
 _ACKNOWLEDGED: Final = struct.Struct("@QQ")
 _ACKNOWLEDGED_AT: Final = 8
@@ -137,11 +138,12 @@ class BoardReader:
         return heartbeat_ms
 
     def renew(self, now_ms: int) -> None:
-        """Prepare the page for the next incarnation of the shard: a fresh heartbeat and no running turn.
+        """Prepare the page for another process: a fresh heartbeat, no commit and no running turn.
 
-        What was acknowledged stays: it holds for the shard, whichever process it lives in.
+        Whoever reads the page has to remember what the process before had acknowledged.
         """
         _HEARTBEAT.pack_into(self._page, 0, now_ms)
+        _ACKNOWLEDGED.pack_into(self._page, _ACKNOWLEDGED_AT, 0, 0)
         self._page[_LABEL_AT:_TEXT_AT] = _NOBODY
 
     def _running(self) -> str | None:
@@ -152,7 +154,10 @@ class BoardReader:
 
 
 class Boards:
-    """The pages of all shards in one anonymous file, which children inherit by descriptor."""
+    """The pages of all shards in one anonymous file, which children inherit by descriptor.
+
+    Each shard has `PAGES_PER_SHARD` of them: while one process hands over to another, both write.
+    """
 
     def __init__(self, count: int, descriptor: int | None = None) -> None:
         if descriptor is None:
@@ -162,6 +167,15 @@ class Boards:
         self.descriptor: int = descriptor
         self._memory = memoryview(mmap.mmap(descriptor, count * PAGE_BYTES))
 
-    def page(self, shard: int) -> memoryview:
-        """The page of shard number `shard`."""
-        return self._memory[shard * PAGE_BYTES : (shard + 1) * PAGE_BYTES]
+    @classmethod
+    def of_shards(cls, shards: int) -> Boards:
+        """Pages for so many shards."""
+        return cls(shards * PAGES_PER_SHARD)
+
+    def numbers(self, shard: int) -> range:
+        """The numbers of a shard's pages."""
+        return range(shard * PAGES_PER_SHARD, (shard + 1) * PAGES_PER_SHARD)
+
+    def page(self, number: int) -> memoryview:
+        """One page."""
+        return self._memory[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]

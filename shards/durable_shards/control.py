@@ -56,6 +56,8 @@ class ShardConfig(msgspec.Struct, frozen=True):
     strict_readonly: bool = False
     """Check that readonly handlers change nothing."""
     log_level: str = "INFO"
+    stands_by: bool = False
+    """Another process of this shard serves still: touch nothing before `Begin`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,10 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     endpoint: str
     epoch: int
     seq: int
+
+
+class StandsBy(msgspec.Struct, tag=True, frozen=True):
+    """Shard → supervisor: everything that can be done before `Begin` is done."""
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
@@ -105,6 +111,10 @@ class Drained(msgspec.Struct, tag=True, frozen=True):
     """Shard → supervisor: all work of its own is done. Until `Finish` it still serves objects that others wait for."""
 
 
+class Sealed(msgspec.Struct, tag=True, frozen=True):
+    """Shard → supervisor: all work is committed, and nothing will be run here again: the successor may begin."""
+
+
 class Unparked(msgspec.Struct, tag=True, frozen=True):
     """Shard → supervisor: somebody asked that this object be served again."""
 
@@ -116,6 +126,13 @@ class Answer(msgspec.Struct, tag=True, frozen=True):
 
     id: int
     value: Any
+
+
+class Begin(msgspec.Struct, tag=True, frozen=True):
+    """Supervisor → a shard that stands by: the process before has sealed itself or is dead; open the store."""
+
+    acknowledged_seq: int | None
+    parked: tuple[str, ...]
 
 
 class Ask(msgspec.Struct, tag=True, frozen=True):
@@ -142,14 +159,16 @@ class Drain(msgspec.Struct, tag=True, frozen=True):
     """Supervisor → shard: take no new calls, finish what runs, answer, exit."""
 
     seconds: float
+    hands_over: bool = False
+    """Another process stands by: seal the shard when it is drained, and show clients the way for a while."""
 
 
 class Finish(msgspec.Struct, tag=True, frozen=True):
-    """Supervisor → shard: nobody needs a drained shard any more; exit."""
+    """Supervisor → shard: nobody needs a drained or sealed shard any more; exit."""
 
 
-FromShard = Ready | Failed | FencedOff | EpochChanged | Drained | Unparked | Answer
-ToShard = Ask | Routes | Park | Drain | Finish
+FromShard = StandsBy | Ready | Failed | FencedOff | EpochChanged | Drained | Sealed | Unparked | Answer
+ToShard = Begin | Ask | Routes | Park | Drain | Finish
 Message = FromShard | ToShard
 
 _encode: Final = msgspec.msgpack.Encoder().encode

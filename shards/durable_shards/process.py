@@ -29,6 +29,7 @@ from durable_shards.control import (
     EXIT_FENCED,
     Answer,
     Ask,
+    Begin,
     Channel,
     Drain,
     Drained,
@@ -40,11 +41,14 @@ from durable_shards.control import (
     Park,
     Ready,
     Routes,
+    Sealed,
     ShardConfig,
+    StandsBy,
     ToShard,
     Unparked,
 )
 from durable_shards.errors import error_to_wire
+from durable_shards.former import FormerShard
 from durable_shards.lifeline import name_process
 from durable_shards.logs import configure_logging
 from durable_shards.outbound import Caller
@@ -52,6 +56,7 @@ from durable_shards.schedulers import Scheduler
 from durable_shards.server import ShardServer
 from durable_shards.shard import Shard
 from durable_shards.shard_settings import ShardSettings
+from durable_shards.wire import RoutingTable
 from durable_storage.errors import DurableError, Fenced
 from durable_storage.store import Claim
 from durable_storage.urls import open_store
@@ -69,6 +74,14 @@ since an fsync that ended waits for it."""
 _LINGER_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 0.05
 """When no message came for this long, every client has heard that the shard takes no more calls."""
+_HEAR_SECONDS: Final = 0.025
+"""From the beginning of a drain until the shard may be sealed: so long it runs one-way calls of clients that have not
+heard of it yet, because passed on they could be overtaken."""
+_SUCCESSOR_SECONDS: Final = 10.0
+"""How long a sealed shard waits for its successor to serve."""
+_FORMER_SECONDS: Final = 5.0
+_FORMER_QUIET_SECONDS: Final = 0.5
+"""A sealed shard refuses calls until none came for this long, its successor serving."""
 _DEFAULT_DRAIN_SECONDS: Final = 10.0
 _TRACEBACK_CHARACTERS_MAX: Final = 20_000
 
@@ -128,7 +141,11 @@ class ShardProcess:
         self._ended: asyncio.Future[int] = loop.create_future()
         """The exit code, once it is known that and how the process ends."""
         self._drain_seconds = _DEFAULT_DRAIN_SECONDS
+        self._hands_over = False
+        self._drains_since = 0.0
+        self._begin: asyncio.Future[Begin] = loop.create_future()
         self._finish = asyncio.Event()
+        self._former: FormerShard | None = None
         self._told_epoch = 0
         self._told_parked = set(config.parked)
         self._asked: set[asyncio.Task[None]] = set()
@@ -151,40 +168,75 @@ class ShardProcess:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches all processes: the supervisor decides
         self._loop.add_signal_handler(signal.SIGTERM, self._end, EXIT_DRAINED)
-        await self._shard.start(self._claim())
+        acknowledged_seq = await self._stand_by() if self._config.stands_by else self._config.acknowledged_seq
+        await self._shard.start(self._claim(acknowledged_seq))
         self._server = ShardServer(self._shard, self._config.bind, self._loop)
         self._told_epoch = self._store.epoch
         self._channel.send(Ready(self._server.endpoint, self._store.epoch, self._store.seq))
         gc.collect()
         gc.freeze()
 
+    async def _stand_by(self) -> int | None:
+        """Wait for the process before; the commit that the store has to show."""
+        self._channel.send(StandsBy())
+        begin = await self._begin
+        self._shard.parked = set(begin.parked)
+        self._told_parked = set(begin.parked)
+        return begin.acknowledged_seq
+
     async def _drain(self) -> None:
         """Finish what was taken in, and what turns of other shards need; what is not done in time is undone."""
         try:
             async with asyncio.timeout(self._drain_seconds):
                 await self._shard.drain()
-                self._channel.send(Drained())
-                await self._finish.wait()
+                if self._hands_over:
+                    await asyncio.sleep(self._drains_since + _HEAR_SECONDS - self._loop.time())
+                else:
+                    self._channel.send(Drained())
+                    await self._finish.wait()
                 await self._shard.drain()
+                while not (self._shard.settled or self._shard.stopped):
+                    await self._shard.drain()
         except TimeoutError:
             _log.warning("draining took more than %g s: the rest is dropped", self._drain_seconds)
-        await self._see_clients_off()
+            self._hands_over = False
+        if self._hands_over and self._shard.stopped is None:
+            await self._give_way()
+        else:
+            await self._see_clients_off(_QUIET_SECONDS, _LINGER_SECONDS)
 
-    async def _see_clients_off(self) -> None:
+    async def _give_way(self) -> None:
+        """Seal the shard, in one step of the loop with the look that found it settled; then show clients the way."""
+        assert self._server is not None
+        self._former = FormerShard(self._caller, self._loop, self._store.epoch, self._store.seq)
+        self._server.replace(self._former)
+        self._board.acknowledged(self._store.epoch, self._store.seq)
+        self._told_epoch = 0  # from now on others speak for the store
+        self._channel.send(Sealed())
+        await self._shard.close()
+        try:
+            async with asyncio.timeout(_SUCCESSOR_SECONDS):
+                await self._former.successor_serves.wait()
+        except TimeoutError:
+            return
+        await self._see_clients_off(_FORMER_QUIET_SECONDS, _FORMER_SECONDS)
+
+    async def _see_clients_off(self, quiet_seconds: float, linger_seconds: float) -> None:
         """Go on refusing calls of clients that have not heard of the drain: unanswered, they would seem lost."""
         assert self._server is not None
-        received, until = -1, self._loop.time() + _LINGER_SECONDS
-        while received != (received := self._server.statistics().transport.messages_received):
+        received, until = -1, self._loop.time() + linger_seconds
+        while received != (received := self._server.messages_received):
             if self._loop.time() >= until:
                 return
-            await asyncio.sleep(_QUIET_SECONDS)
+            await asyncio.sleep(quiet_seconds)
 
     async def _shutdown(self) -> None:
         fenced = self._ended.result() != EXIT_DRAINED
         if self._server is not None:
             self._server.close(0 if fenced else _LINGER_SECONDS)
         await self._caller.close()
-        await self._shard.close()
+        if self._former is None:
+            await self._shard.close()
         self._channel.close()
 
     # What the process is told.
@@ -192,8 +244,9 @@ class ShardProcess:
     def _on_message(self, message: ToShard) -> None:
         match message:
             case Routes(table):
-                if self._server is not None:
-                    self._server.set_routes(table)
+                self._on_routes(table)
+            case Begin():
+                self._begin.set_result(message)
             case Park(addresses):
                 self._shard.parked = set(addresses)
                 self._told_parked = set(addresses)
@@ -201,11 +254,22 @@ class ShardProcess:
                 task = self._loop.create_task(self._answer(message))
                 self._asked.add(task)
                 task.add_done_callback(self._asked.discard)
-            case Drain(seconds):
-                self._drain_seconds = seconds
+            case Drain(seconds, hands_over):
+                self._drain_seconds, self._hands_over = seconds, hands_over
+                self._drains_since = self._loop.time()
                 self._end(EXIT_DRAINED)
             case Finish():
                 self._finish.set()
+                if self._former is not None:
+                    self._former.successor_serves.set()
+
+    def _on_routes(self, table: RoutingTable) -> None:
+        if self._server is not None:
+            self._server.set_routes(table)
+        if self._former is not None and not self._former.successor_serves.is_set():
+            ours = next((route for route in table.shards if route.shard == self._config.shard), None)
+            if ours is not None and ours.state == "up" and ours.pid != os.getpid():
+                self._former.succeeded()
 
     async def _answer(self, ask: Ask) -> None:
         try:
@@ -252,7 +316,7 @@ class ShardProcess:
         stack = "" if isinstance(error, DurableError) else "".join(traceback.format_exception(error))
         self._channel.send(Failed(error_to_wire(known), stack[-_TRACEBACK_CHARACTERS_MAX:]))
 
-    def _claim(self) -> Claim:
+    def _claim(self, acknowledged_seq: int | None) -> Claim:
         config = self._config
         return Claim(
             host=f"shard-{config.shard}",
@@ -261,7 +325,7 @@ class ShardProcess:
             address=config.bind,
             shard=config.shard,
             shards=config.shards,
-            acknowledged_seq=config.acknowledged_seq,
+            acknowledged_seq=acknowledged_seq,
             accept_data_loss=config.accept_data_loss,
             term=config.term,
         )

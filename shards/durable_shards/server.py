@@ -96,6 +96,17 @@ class ShardServer:
         """Where clients connect, with the real port."""
         return self._transport.endpoint
 
+    def replace(self, shard: ServedShard) -> None:
+        """Another answers at this socket from now on."""
+        self.flush()
+        self._shard = shard
+        shard.on_release, shard.on_portion = self.flush_soon, self.flush
+
+    @property
+    def messages_received(self) -> int:
+        """Since it was opened."""
+        return self._transport.messages_received
+
     def set_routes(self, table: RoutingTable) -> None:
         """What a HELLO is answered with."""
         self._routes = table

@@ -354,7 +354,7 @@ class Shard:
         """Take no new calls, finish what runs and waits, commit it, and let the answers leave."""
         again, self.draining = self.draining, True
         self._pause_alarms()
-        while self.stopped is None and not self._settled():
+        while self.stopped is None and not self.settled:
             self.gate.moved.clear()
             await self.gate.moved.wait()
         self.gate.released()
@@ -363,7 +363,9 @@ class Shard:
             if not again:
                 shard_events.shard_drained(self)
 
-    def _settled(self) -> bool:
+    @property
+    def settled(self) -> bool:
+        """Whether nothing runs, waits, or is still to be committed."""
         return not self.gate.waiting and all(act.clean for act in self.directory.live())
 
     def _pause_alarms(self) -> None:

@@ -76,8 +76,8 @@ def test_what_a_dead_process_wrote_stays() -> None:
     assert BoardReader(boards.page(0)).read()[1:] == (7, 41, "Bomb/1")
 
 
-def test_a_renewed_page_remembers_commits_and_forgets_the_turn() -> None:
-    """The next incarnation starts with a fresh heartbeat; what was acknowledged holds on."""
+def test_a_renewed_page_forgets_the_process_before() -> None:
+    """The next process starts with a fresh heartbeat; what the one before wrote is not taken for its own."""
     boards = Boards(1)
     board, reader = ShardBoard(boards.page(0)), BoardReader(boards.page(0))
     board.acknowledged(2, 8)
@@ -86,4 +86,4 @@ def test_a_renewed_page_remembers_commits_and_forgets_the_turn() -> None:
     now_ms = monotonic_ms()
     reader.renew(now_ms)
 
-    assert reader.read() == (now_ms, 2, 8, None)
+    assert reader.read() == (now_ms, 0, 0, None)

@@ -17,7 +17,7 @@ from durable_engine.settings import Group, json_setting, setting
 
 @click.group(cls=Group)
 def objects() -> None:
-    """List, show, wake, evict, delete and unpark objects; check stored ones against changed code."""
+    """List, show, wake, evict, delete, park and unpark objects; check stored ones against changed code."""
 
 
 objects.add_command(check)
@@ -153,12 +153,27 @@ def delete_object(
     output.show({"deleted": deleted}, [f"{label} was deleted" if deleted else f"there was no {label}"])
 
 
+@objects.command("park")
+@on_one_object
+def park_object(
+    output: Output, *, object_type: str, object_id: str, prefix: str, connect: str, timeout: timedelta
+) -> None:
+    """Refuse all calls to an object, and run none of its alarms, until it is unparked or the server stops."""
+    from durable_engine.pending import target_of
+
+    address = str(target_of(prefix, object_type, object_id).address)
+    with connected(connect, timeout) as client:
+        parked = client.request("park", {"address": address}, timeout=timeout.total_seconds())
+    what = "is parked" if parked else "was parked already"
+    output.show({"parked": parked}, [f"{label_of(object_type, object_id, prefix)} {what}"])
+
+
 @objects.command("unpark")
 @on_one_object
 def unpark_object(
     output: Output, *, object_type: str, object_id: str, prefix: str, connect: str, timeout: timedelta
 ) -> None:
-    """Serve an object again that was parked because it kept killing its shard."""
+    """Serve an object again that was parked, by hand or because it kept killing its shard."""
     with connected(connect, timeout) as client:
         unparked = client.unpark(object_type, object_id, prefix=prefix)
     what = "is served again" if unparked else "was not parked"
