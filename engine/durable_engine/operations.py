@@ -12,6 +12,7 @@ from durable_engine.renewal import renew, restart_now
 from durable_shards.control import Park
 from durable_storage.errors import DurableError, Unavailable
 from durable_storage.limits import ID_BYTES_MAX, NAME_BYTES_MAX
+from durable_storage.urls import kind_of
 
 if TYPE_CHECKING:
     from durable_engine.keeper import ShardKeeper
@@ -74,13 +75,23 @@ class Operations:
         if keeper.state != "up":
             advice = f"durable-engine shards restart {keeper.shard}"
             raise DurableError(f"shard {keeper.shard} is {keeper.state}: there is nothing to drain. See `{advice}`")
+        self._check_store()
         return await self._renewed(keeper, renew(keeper, self._supervisor.config.drain_timeout))
 
     async def restart_shard(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The same for one in any state; with `now` true its process is killed instead."""
         keeper = self._keeper(arguments)
-        again = restart_now(keeper) if arguments.get("now") else renew(keeper, self._supervisor.config.drain_timeout)
-        return await self._renewed(keeper, again)
+        if arguments.get("now"):
+            return await self._renewed(keeper, restart_now(keeper))
+        self._check_store()
+        return await self._renewed(keeper, renew(keeper, self._supervisor.config.drain_timeout))
+
+    def _check_store(self) -> None:
+        if kind_of(self._supervisor.config.store) == "memory":
+            raise DurableError(
+                "a memory store lives in its shard's process, and a fresh one would begin with nothing: refused. "
+                "Choose another --store, or lose what there is with `durable-engine shards restart N --now`"
+            )
 
     async def _renewed(self, keeper: ShardKeeper, renewal: Coroutine[Any, Any, None]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
@@ -90,6 +101,7 @@ class Operations:
 
     async def reload(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Begin to move all shards to the code that is on disk now; with `allow_missing` true whatever it lacks."""
+        self._check_store()
         return self._supervisor.reloads.begin(allow_missing=bool(arguments.get("allow_missing")))
 
     async def reload_status(self, _: dict[str, Any]) -> dict[str, Any] | None:

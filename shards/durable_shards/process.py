@@ -168,13 +168,13 @@ class ShardProcess:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches all processes: the supervisor decides
         self._loop.add_signal_handler(signal.SIGTERM, self._end, EXIT_DRAINED)
+        gc.collect()  # here, because nobody waits for a process that stands by
+        gc.freeze()
         acknowledged_seq = await self._stand_by() if self._config.stands_by else self._config.acknowledged_seq
         await self._shard.start(self._claim(acknowledged_seq))
         self._server = ShardServer(self._shard, self._config.bind, self._loop)
         self._told_epoch = self._store.epoch
         self._channel.send(Ready(self._server.endpoint, self._store.epoch, self._store.seq))
-        gc.collect()
-        gc.freeze()
 
     async def _stand_by(self) -> int | None:
         """Wait for the process before; the commit that the store has to show."""
@@ -194,9 +194,10 @@ class ShardProcess:
                 else:
                     self._channel.send(Drained())
                     await self._finish.wait()
-                await self._shard.drain()
-                while not (self._shard.settled or self._shard.stopped):
+                while True:
                     await self._shard.drain()
+                    if self._shard.settled or self._shard.stopped:  # nothing came while objects said their last words
+                        break
         except TimeoutError:
             _log.warning("draining took more than %g s: the rest is dropped", self._drain_seconds)
             self._hands_over = False

@@ -119,7 +119,7 @@ def test_reload_moves_every_shard_to_the_new_code(make_server: MakeServer, store
 
 
 def test_every_shard_can_be_drained_under_load(make_server: MakeServer, store: str, code: Path) -> None:
-    """fault A14, A15: a fresh process takes over what the old one finished; no call fails, whatever its kind."""
+    """fault A15: a fresh process takes over what the old one finished; no call fails, whatever its kind."""
     server = make_server(store, objects=(str(code),), shards=3).start()
     before = pids(server)
 
@@ -190,6 +190,21 @@ def test_a_shard_that_does_not_come_up_ends_the_reload(make_server: MakeServer, 
     assert_nothing_happened(work, server.endpoint)
 
 
+def test_a_memory_store_is_not_emptied(make_server: MakeServer) -> None:
+    """What it holds lives in the process that would be exchanged: refused, unless somebody says that it may be lost."""
+    server = make_server("memory://").start()
+    with server.client() as client:
+        assert client.call_by_name("Counter", "c", "increment") == 1
+        for op, arguments in (("reload", {}), ("drain_shard", {"shard": 0}), ("restart_shard", {"shard": 0})):
+            with pytest.raises(DurableError, match="a memory store lives in its shard's process"):
+                client.request(op, arguments)
+        assert client.call_by_name("Counter", "c", "increment") == 2
+        for shard in (0, 1):
+            told = client.request("restart_shard", {"shard": shard, "now": True}, timeout=30)
+            assert told["before"] != told["after"]
+        assert client.call_by_name("Counter", "c", "increment", timeout=30) == 1
+
+
 def test_one_reload_at_a_time_and_sighup_begins_one(make_server: MakeServer, code: Path, tmp_path: Path) -> None:
     """A second one is refused, and so is a drain of the shard that is on its way; the first goes on."""
     server = make_server(objects=(str(code),)).start()
@@ -235,8 +250,9 @@ def test_a_kill_in_the_middle_of_a_drain_is_a_crash_like_any_other(
     assert codes(server) == {2}
 
 
-def test_a_successor_that_is_killed_is_started_again_on_the_old_code(
-    make_server: MakeServer, code: Path, tmp_path: Path
+@pytest.mark.parametrize("victim", ["successor", "its fork server"])
+def test_a_successor_that_dies_is_started_again_on_the_old_code(
+    make_server: MakeServer, code: Path, tmp_path: Path, victim: str
 ) -> None:
     """fault A14: the shard that has drained for it goes back, no call fails, and the reload says that it stopped."""
     server = make_server(objects=(str(code),)).start()
@@ -247,7 +263,7 @@ def test_a_successor_that_is_killed_is_started_again_on_the_old_code(
         held = reload_up_to_the_drain(server, tmp_path)
         [new_fork_server] = set(children_of(server.pid)) - {old_fork_server}
         [standby] = children_of(new_fork_server)
-        os.kill(standby, signal.SIGKILL)
+        os.kill(standby if victim == "successor" else new_fork_server, signal.SIGKILL)
         told = reloaded(server)
         held.close()
         assert held.result.result() == 1
@@ -255,9 +271,8 @@ def test_a_successor_that_is_killed_is_started_again_on_the_old_code(
         work.go_on()
 
     assert told["state"] == "failed"
-    assert (
-        "the new process of shard 0 did not come to serve: signal SIGKILL. 0 of 2 shards run the new" in told["problem"]
-    )
+    reason = "signal SIGKILL" if victim == "successor" else "the fork server died"
+    assert told["problem"].startswith(f"the new process of shard 0 did not come to serve: {reason}. 0 of 2 shards run")
     assert codes(server) == {1}
     assert_nothing_happened(work, server.endpoint)
     eventually(lambda: children_of(server.pid) == [old_fork_server], state=server.descendants)
@@ -283,3 +298,20 @@ def test_a_supervisor_that_is_killed_in_the_middle_leaves_nothing(
         assert client.call_by_name("Journal", IN_SHARD_0, "note", ["w", 2], timeout=30) == 2
     held.close()
     assert held.result.exception() is not None
+
+
+def test_a_server_that_is_stopped_in_the_middle_finishes_what_it_has(
+    make_server: MakeServer, code: Path, tmp_path: Path
+) -> None:
+    """fault A14: the turn that held the drain up is answered, no process is left, and the exit code is 0."""
+    server = make_server(objects=(str(code),)).start()
+    held = reload_up_to_the_drain(server, tmp_path)
+    everything = server.descendants()
+
+    server.signal(signal.SIGTERM)
+    server.wait_for_log("SIGTERM: stopping")
+    held.close()
+
+    assert server.wait() == 0
+    assert held.result.result() == 1
+    assert not any(map(is_alive, everything))

@@ -288,7 +288,7 @@ def test_completion_completes_commands_and_options(run: Run) -> None:
         "COMP_CWORD": "2",
     }
     names = {line.partition(",")[2] for line in run(env=env).stdout.splitlines()}
-    assert {"list", "show", "wake", "evict", "delete", "unpark", "check"} == names
+    assert {"list", "show", "wake", "evict", "delete", "park", "unpark", "check"} == names
 
 
 def test_text_is_coloured_on_a_terminal_only_and_never_with_no_color(run: Run, fake: FakeClient) -> None:

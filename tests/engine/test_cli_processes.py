@@ -298,3 +298,43 @@ def test_a_postgresql_database_is_migrated_only_when_asked(
     assert len(server.ask("shards", "list")) == 2
     assert server.stop() == 0
     assert json.loads(run("migrate", "status", "--json", folder=folder).stdout)["pending"] == []
+
+
+def test_shards_are_exchanged_from_a_shell(launch: Launch, folder: Path) -> None:
+    """Drained, killed, moved to new code: each time others serve the same objects, and what cannot be is refused."""
+    server = launch("run", "objects.py", "--shards", "2")
+    assert server.ask("call", "shop.Counter", "c", "add", "5") == 5
+    first = [shard["pid"] for shard in server.ask("shards", "list")]
+
+    drained = server.ask("shards", "drain", "1")
+    assert (drained["shard"], drained["before"]) == (1, first[1])
+    killed = server.ask("shards", "restart", "0", "--now")
+    assert (killed["shard"], killed["before"]) == (0, first[0])
+    second = [shard["pid"] for shard in server.ask("shards", "list")]
+    assert second == [killed["after"], drained["after"]]
+    unknown = server.cli("shards", "drain", "2")
+    assert (unknown.returncode, unknown.stderr) == (1, "error: no shard 2: they are numbered 0 to 1\n")
+
+    (folder / "objects.py").write_text("import nothing_of_that_name\n")
+    refused = server.cli("reload")
+    assert refused.returncode == 1
+    assert "error: nothing was changed: the objects cannot be imported: ModuleNotFoundError" in refused.stderr
+    assert 'objects.py", line 1' in refused.stderr
+    (folder / "objects.py").write_text(OBJECTS.replace("self.count += amount", "self.count += 10 * amount"))
+    told = server.ask("reload")
+    assert [shard["before"] for shard in told["shards"]] == second
+    assert [shard["after"] for shard in told["shards"]] == [shard["pid"] for shard in server.ask("shards", "list")]
+    assert server.ask("call", "shop.Counter", "c", "add", "5") == 55
+    assert server.stop() == 0
+
+
+def test_an_object_is_parked_and_unparked_from_a_shell(server: Running) -> None:
+    """Until then its calls are refused, and those of others are not."""
+    tenant = ("--prefix", "parking")
+    assert server.ask("objects", "park", "shop.Counter", "c", *tenant) == {"parked": True}
+    assert server.ask("objects", "park", "shop.Counter", "c", *tenant) == {"parked": False}
+    refused = server.cli("call", "shop.Counter", "c", "add", *tenant)
+    assert (refused.returncode, "parking:shop.Counter/c is parked" in refused.stderr) == (1, True)
+    assert server.ask("call", "shop.Counter", "d", "add", *tenant) == 1
+    assert server.ask("objects", "unpark", "shop.Counter", "c", *tenant) == {"unparked": True}
+    assert server.ask("call", "shop.Counter", "c", "add", *tenant) == 1

@@ -67,7 +67,9 @@ class FakeClient:
     def where(self, object_type: str, object_id: str, *, prefix: str) -> Any:
         return self.answer("where")
 
-    def request(self, op: str, *, timeout: float) -> Any:
+    def request(self, op: str, arguments: dict[str, Any] | None = None, *, timeout: float) -> Any:
+        if arguments is not None:
+            self.asked.append((op, arguments))
         return self.answer(op)
 
     def statistics(self) -> Any:

@@ -97,7 +97,9 @@ def reload(output: Output, *, allow_missing: bool, connect: str, timeout: timede
         if told["traceback"]:
             output.note(told["traceback"].rstrip())
         raise _failure(told)
-    output.show(told, [f"{len(told['shards'])} shards run the new code, after {told['seconds']:.2f} s"])
+    count = len(told["shards"])
+    shards = "1 shard runs" if count == 1 else f"{count} shards run"
+    output.show(told, [f"{shards} the new code, after {told['seconds']:.2f} s"])
 
 
 def _followed(client: Client, told: dict[str, Any], output: Output, timeout: timedelta) -> dict[str, Any]:
