@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from durable_engine.asking import Asker
-from durable_engine.pending import Pending, timed_out
+from durable_engine.pending import Pending, of_a_repetition, timed_out
 from durable_engine.route import Route
 from durable_shards import wire
 from durable_shards.errors import CallTimeout, EngineClosed, error_from_wire
@@ -173,7 +173,7 @@ class Link:
             late = [call for call in calls.values() if call.deadline <= now]
             for call in late:
                 del calls[call.id]
-                if calls is self.in_flight:
+                if calls is self.in_flight or call.repeated:
                     self._fail(call, timed_out(call))
                 else:
                     self._fail(call, self._never_sent(call))
@@ -300,7 +300,7 @@ class Link:
         except Exception:
             self._frontend.malformed(f"shard {self.shard}", value)
             error = DurableError(f"the shard answered {call} with an error that cannot be read", outcome="unknown")
-        self._fail(call, error)
+        self._fail(call, of_a_repetition(error) if call.repeated else error)
 
     def _fail(self, call: Pending, error: DurableError) -> None:
         self._frontend.counts.errors += 1

@@ -10,10 +10,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from durable_shards.errors import CallTimeout, InvalidArguments
+from durable_shards.errors import CallTimeout, HandlerFailed, InvalidArguments, Rejected
 from durable_shards.wire import FLAG_FRESH, encode_value
 from durable_storage.address import Address, id_problem, name_problem, partition_of
-from durable_storage.errors import TooLarge
+from durable_storage.errors import DurableError, PersistenceFailed, TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX
 
 _logger = logging.getLogger(__name__)
@@ -128,6 +128,17 @@ def timed_out(call: Pending) -> CallTimeout:
     hint = "ask again with the same key" if call.keyed else "read the state, or give calls an idempotency_key"
     said = f"{call} was not answered within its timeout; whether it ran is unknown: {hint}"
     return CallTimeout(said, retryable=call.keyed)
+
+
+def of_a_repetition(error: DurableError) -> DurableError:
+    """The error that answered a call which may have run before. What refused it now says nothing of that.
+
+    Only a turn looks its key up first: that it ran, and failed, shows that no earlier one came to a good end.
+    """
+    if error.outcome == "not_applied" and not isinstance(error, (Rejected, HandlerFailed, PersistenceFailed)):
+        error.outcome = "unknown"
+        error.args = (f"{error.message} (this was the answer to a repetition; whether the call ran before is unknown)",)
+    return error
 
 
 def encode_call(

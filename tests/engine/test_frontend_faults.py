@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from durable_engine.errors import CallTimeout, Unavailable
+from durable_engine.errors import CallTimeout, DurableError, HandlerFailed, Overloaded, Rejected, Unavailable
 from durable_engine.frontend import Frontend
 from durable_shards import wire
 from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH, ShardRoute
@@ -42,6 +42,40 @@ async def test_a_call_with_a_key_is_sent_again(tmp_path: Path) -> None:
         assert await kept == 1
         assert (shard.received[0].key, shard.received[0].flags) == ("k", FLAG_AUTO_KEY)
         assert shard.received[0].timeout_ms <= WAIT_SECONDS * 1000
+
+
+async def test_a_call_that_waits_to_be_sent_again_may_have_run(tmp_path: Path) -> None:
+    """When its shard stays away until the deadline, its outcome is unknown: the dead shard may have committed it."""
+    async with Rig(tmp_path) as rig:
+        kept = rig.call("hold", 1, key="k", timeout=0.5)
+        await rig.shard.until(1)
+        rig.server.kill()
+        rig.server.announce()
+
+        with pytest.raises(CallTimeout, match="same key") as caught:
+            await kept
+        assert (caught.value.outcome, caught.value.retryable) == ("unknown", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"), [(Overloaded(), "unknown"), (HandlerFailed(), "not_applied"), (Rejected(), "not_applied")]
+)
+async def test_a_refused_repetition_says_nothing_of_the_call_before(
+    tmp_path: Path, answer: DurableError, outcome: str
+) -> None:
+    """Only a turn looks for the result of the key: a refusal before any turn leaves the outcome unknown."""
+    async with Rig(tmp_path) as rig:
+        kept = rig.call("hold", 1, key="k")
+        await rig.shard.until(1)
+        shard = rig.server.replace()
+        await shard.until(1)
+        peer: Any = shard.held[0].peer
+        peer.fail(shard.held[0], answer)
+        shard.on_release()
+
+        with pytest.raises(type(answer)) as caught:
+            await kept
+        assert caught.value.outcome == outcome
 
 
 async def test_calls_keep_their_order_over_a_crash(tmp_path: Path) -> None:
