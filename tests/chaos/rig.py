@@ -45,7 +45,7 @@ class Rig:
         """All supervisors that ever were; the last one serves."""
         self._settings = {**settings, "objects": (*settings["objects"], str(Path(witness.__file__)))}
         self._client: Client | None = None
-        self._probes = [id_in_shard("Witness", shard, shards) for shard in range(shards)]
+        self.witnesses = [id_in_shard("Witness", shard, shards) for shard in range(shards)]
 
     def __enter__(self) -> Rig:
         try:
@@ -128,7 +128,7 @@ class Rig:
         """Until each shard, or each of these, has made something durable; that is what liveness means here."""
         for shard in shards or range(self.shards):
             eventually(
-                lambda shard=shard: self.client.call_by_name("Witness", self._probes[shard], "probe", timeout=2.0),  # type: ignore[misc]
+                lambda shard=shard: self.client.call_by_name("Witness", self.witnesses[shard], "probe", timeout=2.0),  # type: ignore[misc]
                 timeout=RECOVERY_SECONDS,
                 state=lambda shard=shard: f"shard {shard} does not serve:\n{self.server.log[-5000:]}",  # type: ignore[misc]
             )

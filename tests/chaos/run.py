@@ -18,9 +18,10 @@ from tests.chaos.checker import Violation, check
 from tests.chaos.final import Final
 from tests.chaos.gaps import Strike as Gap
 from tests.chaos.gaps import recoveries
+from tests.chaos.gauge import Gauge
 from tests.chaos.nemesis import Nemesis, Strike
 from tests.chaos.plan import Plan, cards_of
-from tests.chaos.records import Recorded
+from tests.chaos.records import InMemory, Op, Recorded
 from tests.chaos.rig import RECOVERY_SECONDS, Rig
 from tests.support.eventually import eventually
 from tests.support.server import is_alive
@@ -50,6 +51,8 @@ class Record:
     shards: int
     seconds: float = 0.0
     strikes: list[Strike] = field(default_factory=list)
+    gauged: list[Op] = field(default_factory=list)
+    """Successes of callers that each knew one shard alone."""
     final: Final = field(default_factory=Final)
     failures: list[Violation] = field(default_factory=list)
     """Faults that did not strike, or from which the server did not recover."""
@@ -75,7 +78,7 @@ class Record:
         strikes = [
             Gap(strike.at, shard, strike.kind, strike.replaces) for strike in self.strikes for shard in strike.shards
         ]
-        self.recoveries = recoveries(history, strikes, self.shards)
+        self.recoveries = recoveries(InMemory(self.gauged), strikes, self.shards)
 
 
 def history_of(folder: Path) -> Path:
@@ -123,7 +126,9 @@ class Run:
             )
             try:
                 with clients:
-                    self._harm(Nemesis(rig, Work(clients)), clients)
+                    with Gauge(rig.url, rig.witnesses) as gauge:
+                        record.gauged = gauge.ops
+                        self._harm(Nemesis(rig, Work(clients)), clients)
                     self._finish(rig, clients)
                 self._read_at_rest(rig)
             except Exception as error:

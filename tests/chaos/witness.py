@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from durable_engine import DurableObject, handler
+from tests.chaos.journal import incarnation
 
 
 class Witness(DurableObject):
-    """One of each shard tells whether the shard serves."""
+    """Tells whether its shard serves."""
 
     seen: int = 0
 
     @handler
     def probe(self) -> int:
-        """Answered only once it is durable."""
+        """Which incarnation of its shard answers, and only once it is durable that it was asked."""
         self.seen += 1
-        return self.seen
+        return incarnation()
 
     @handler
     def recite(self, kibibytes: int) -> str:
