@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import glob
 import ipaddress
 import os
+import re
 import socket
 from pathlib import Path
 
 IPC_PATH_BYTES_MAX = 107
 """Of a unix socket's path on Linux."""
 _SHARD_SUFFIX_BYTES = 24
+_SHARD_SUFFIX = re.compile(r"\.\d+\.\d+\.\d+")
 
 
 def prepare_bind(bind: str) -> str:
@@ -21,7 +24,9 @@ def prepare_bind(bind: str) -> str:
     """
     check_bind(bind)
     if bind.startswith("ipc://"):
-        _remove_stale(bind.removeprefix("ipc://"), bind)
+        path = bind.removeprefix("ipc://")
+        _remove_stale(path, bind)
+        _remove_stale_shards(Path(path))
         return bind
     host, _, port = bind.removeprefix("tcp://").rpartition(":")
     return f"tcp://{host}:*" if port in ("0", "*") else bind
@@ -74,19 +79,35 @@ def forget(endpoint: str) -> None:
         Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
-def _remove_stale(path: str, bind: str) -> None:
+def _remove_stale_shards(public: Path) -> None:
+    """What the shards of a supervisor that was killed have left beside its address."""
+    for path in public.parent.glob(f"{glob.escape(public.name)}.*.*.*"):
+        if _SHARD_SUFFIX.fullmatch(path.name[len(public.name) :]) and path.is_socket():
+            try:
+                _connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue  # full, not ours, or gone: nothing that stands in the way
+
+
+def _connect(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except FileNotFoundError:
-            return
-        except ConnectionRefusedError:
-            if not Path(path).is_socket():
-                raise OSError(errno.EEXIST, f"cannot listen on {bind!r}: the file is there and no socket") from None
-            Path(path).unlink(missing_ok=True)
-            return
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {bind!r}: {error.strerror}") from None
+        probe.connect(path)
+
+
+def _remove_stale(path: str, bind: str) -> None:
+    try:
+        _connect(path)
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        if not Path(path).is_socket():
+            raise OSError(errno.EEXIST, f"cannot listen on {bind!r}: the file is there and no socket") from None
+        Path(path).unlink(missing_ok=True)
+        return
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {bind!r}: {error.strerror}") from None
     hint = "another process listens there: stop it, or bind another address"
     raise OSError(errno.EADDRINUSE, f"cannot listen on {bind!r}: {hint}")

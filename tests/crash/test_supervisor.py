@@ -38,6 +38,29 @@ def test_a_killed_supervisor_leaves_no_process_and_no_obstacle(make_server: Make
         assert client.call_by_name("Counter", "c", "increment", [], {}) == 2
 
 
+def test_sockets_of_a_killed_server_are_swept_by_the_next(make_server: MakeServer, tmp_path: Path) -> None:
+    """Those of its shards as well, and nothing that another server at another address still uses."""
+    other = make_server(f"sqlite:///{tmp_path}/other", bind=f"ipc://{tmp_path}/engine.sock.1.2.x").start()
+    first = make_server().start()
+    first.signal(signal.SIGKILL)
+    first.wait()
+    left = {path.name for path in tmp_path.glob("engine.sock*")}
+
+    second = make_server().start()
+
+    found = {path.name for path in tmp_path.glob("engine.sock*")}
+    assert len(left) == len(found) == 6
+    assert left & found == {"engine.sock", *(Path(each).name for each in endpoints_of(other))}
+    with other.client() as client:
+        assert client.call_by_name("Counter", "c", "increment", [], {}) == 1
+    assert second.stop() == 0
+
+
+def endpoints_of(server: Server) -> list[str]:
+    """Where a server and its shards listen."""
+    return [server.endpoint, *(shard["endpoint"] for shard in server.shards())]
+
+
 def test_a_killed_supervisor_takes_stopped_shards_with_it(server: Server) -> None:
     """A shard that could not run any code dies all the same."""
     shards = [shard["pid"] for shard in server.shards()]
