@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.chaos.plan import cards_of
 from tests.chaos.report import markdown, report
 from tests.chaos.run import Record, Run, Wanted, counted
 from tests.support import postgres
@@ -49,6 +50,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--shards", type=int, default=3)
     for name in COUNTS:
         parser.add_argument(f"--{name}", type=int, default=0, metavar="N", help=f"go on until there were N {name}")
+    names = sorted({card.name for store in STORES for card in cards_of(store)})
+    parser.add_argument("--only", action="append", choices=names, metavar="FAULT", help="; ".join(names))
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="where to leave report.json and report.md")
     parser.add_argument("--recheck", type=Path, metavar="FOLDER", help="judge the history of an earlier run again")
     return parser.parse_args(words)
@@ -67,7 +70,7 @@ def run(folder: Path, store: str, seed: int, options: argparse.Namespace) -> Rec
         able = [each for each in stores if name in counted(each)]
         if store in able:
             counts[name] = -(-getattr(options, name) // len(able))
-    wanted = Wanted(options.seconds / len(stores), counts)
+    wanted = Wanted(options.seconds / len(stores), counts, tuple(options.only or ()))
     own = folder / store
     own.mkdir()
     own.chmod(0o755)
@@ -82,6 +85,8 @@ def again(options: argparse.Namespace, seed: int) -> str:
     for name in COUNTS:
         if getattr(options, name):
             words += [f"--{name}", str(getattr(options, name))]
+    for name in options.only or ():
+        words += ["--only", name]
     return shlex.join(words)
 
 

@@ -74,6 +74,11 @@ def crash_before_load(nemesis: Nemesis, chance: random.Random) -> None:
     _crash(nemesis, chance, "before_load", 1)
 
 
+def crash_before_fire(nemesis: Nemesis, chance: random.Random) -> None:
+    """A shard dies with an alarm in hand that it has not fired."""
+    _crash(nemesis, chance, "before_fire", chance.randint(1, 3))
+
+
 def _crash(nemesis: Nemesis, chance: random.Random, point: str, nth: int) -> None:
     rig, shard = nemesis.rig, chance.randrange(nemesis.rig.shards)
     pid = rig.process(shard)
@@ -205,14 +210,4 @@ def slow_reader(nemesis: Nemesis, chance: random.Random) -> None:
     growth = pile_up(rig, shard, nemesis.number())
     nemesis.note("slow reader")
     assert growth < MEMORY_BYTES_MAX, f"shard {shard} grew by {growth >> 20} MB"
-    rig.until_served(shard)
-
-
-def planned_restart(nemesis: Nemesis, chance: random.Random) -> None:
-    """A shard is drained and started again."""
-    rig, shard = nemesis.rig, chance.randrange(nemesis.rig.shards)
-    pid = rig.process(shard)
-    rig.ask("restart_shard", {"shard": shard})
-    nemesis.note("planned restart", "", shard, replaces=True)
-    rig.until_replaced(shard, pid)
     rig.until_served(shard)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.chaos import faults, faults_database
+from tests.chaos import faults, faults_database, faults_planned
 from tests.chaos.rig import Rig, now
 
 Fault = Callable[["Nemesis", random.Random], None]
@@ -111,4 +111,4 @@ def _is_fault(function: Callable[..., object]) -> bool:
     return list(inspect.signature(function).parameters) == ["nemesis", "chance"]
 
 
-FAULTS: dict[str, Fault] = _faults_of(faults) | _faults_of(faults_database)
+FAULTS: dict[str, Fault] = _faults_of(faults) | _faults_of(faults_database) | _faults_of(faults_planned)

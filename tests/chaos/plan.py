@@ -8,9 +8,11 @@ follow hold the frequent ones many times. When only some counts are wanting stil
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+FEW = 10
+"""Somebody asked for these and no others, so they come first as well."""
 Store = str
 """sqlite or postgresql."""
 
@@ -34,6 +36,7 @@ PROCESSES = (
     Card("crash_before_commit", 4, "kills"),
     Card("crash_after_commit", 4, "kills"),
     Card("crash_before_load", 2, "kills"),
+    Card("crash_before_fire", 2, "kills"),
     Card("kill_while_another_hangs", 5, "stops"),
     Card("hang", 2, "stops"),
     Card("pause", 10, "stops"),
@@ -44,6 +47,11 @@ PROCESSES = (
     Card("memory_bomb", 1),
     Card("slow_reader", 1),
     Card("planned_restart", 2),
+    Card("kill_while_draining", 2, "kills"),
+    Card("reload", 1),
+    Card("kill_while_reloading", 1, first=False),
+    Card("stop_and_start", 1, first=False),
+    Card("kill_while_stopping", 1),
 )
 DATABASE = (
     Card("postgres_restart", 20, "restarts"),
@@ -71,13 +79,13 @@ def cards_of(store: Store) -> tuple[Card, ...]:
 class Plan:
     """Deals the faults of one run."""
 
-    def __init__(self, store: Store, seed: int) -> None:
-        self._cards = cards_of(store)
+    def __init__(self, store: Store, seed: int, only: Collection[str] = ()) -> None:
+        self._cards = [card for card in cards_of(store) if not only or card.name in only]
         self._chance = random.Random(f"{seed}/{store}")
 
     def first(self) -> list[tuple[str, random.Random]]:
         """Each fault once; with each, the randomness of its details."""
-        return self._deal([card.name for card in self._cards if card.first])
+        return self._deal([card.name for card in self._cards if card.first or len(self._cards) < FEW])
 
     def following(self, wanting: set[str]) -> Iterator[tuple[str, random.Random]]:
         """A deck; of nothing but what counts for what is `wanting`, unless that is nothing."""

@@ -141,7 +141,7 @@ class Rig:
         """A question to the supervisor, asked until it is answered."""
 
         def look() -> tuple[Any]:
-            return (self.client.request(op, arguments, timeout=5.0),)
+            return (self.client.request(op, arguments, timeout=RECOVERY_SECONDS / 2),)
 
         return eventually(look, timeout=RECOVERY_SECONDS, state=lambda: self.server.log[-5000:])[0]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,6 +29,8 @@ from tests.support.server import is_alive
 CLIENTS = 2
 IN_FLIGHT = 40
 """Operations of each client at a time."""
+CALM_OPERATIONS = 2000
+"""So many at a time when nothing but operations is wanted any more."""
 LIVENESS_SECONDS = 30.0
 """For a loaded machine; what it took is in the report."""
 
@@ -40,6 +42,8 @@ class Wanted:
     seconds: float
     counts: dict[str, int] = field(default_factory=dict)
     """kills, stops, restarts, cuts and operations; what a store cannot have is left out."""
+    only: tuple[str, ...] = ()
+    """Faults; all when there are none."""
 
 
 @dataclass
@@ -153,24 +157,25 @@ class Run:
         struck = Counter(strike.kind for strike in nemesis.strikes)
         self.record.final.faults = dict(struck)
 
-    def _faults(self, nemesis: Nemesis, clients: load.Load) -> Iterator[tuple[str, Any]]:
-        plan = Plan(self.record.store, self.record.seed)
+    def _faults(self, nemesis: Nemesis, clients: load.Load) -> Iterator[tuple[str, random.Random]]:
+        plan = Plan(self.record.store, self.record.seed, self._wanted.only)
         yield from plan.first()
-        while True:
-            counts = {**nemesis.counts, "operations": clients.progress().acknowledged}
-            wanting = {name for name, goal in self._wanted.counts.items() if counts.get(name, 0) < goal}
-            is_early = time.monotonic() - self._began < self._wanted.seconds
-            if not wanting and not is_early:
-                return
-            for dealt in plan.following(set() if is_early else wanting - {"operations"}):
+        while (wanting := self._wanting(nemesis, clients)) or self._is_early():
+            if wanting == {"operations"} and not self._is_early():
+                Work(clients).advance(CALM_OPERATIONS)
+                self._progress(nemesis, clients)
+                continue
+            for dealt in plan.following(set() if self._is_early() else wanting):
                 yield dealt
-                if not self._still_wanted(nemesis, clients, dealt[0]):
+                if self._wanting(nemesis, clients) != wanting and not self._is_early():
                     break
 
-    def _still_wanted(self, nemesis: Nemesis, clients: load.Load, _: str) -> bool:
+    def _wanting(self, nemesis: Nemesis, clients: load.Load) -> set[str]:
         counts = {**nemesis.counts, "operations": clients.progress().acknowledged}
-        wanting = any(counts.get(name, 0) < goal for name, goal in self._wanted.counts.items())
-        return wanting or time.monotonic() - self._began < self._wanted.seconds
+        return {name for name, goal in self._wanted.counts.items() if counts.get(name, 0) < goal}
+
+    def _is_early(self) -> bool:
+        return time.monotonic() - self._began < self._wanted.seconds
 
     def _finish(self, rig: Rig, clients: load.Load) -> None:
         final = self.record.final
