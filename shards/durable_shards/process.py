@@ -178,8 +178,10 @@ class ShardProcess:
 
     async def _stand_by(self) -> int | None:
         """Wait for the process before; the commit that the store has to show."""
+        name_process(f"durable-next-{self._config.shard}")
         self._channel.send(StandsBy())
         begin = await self._begin
+        name_process(f"durable-shard-{self._config.shard}")
         self._shard.parked = set(begin.parked)
         self._told_parked = set(begin.parked)
         return begin.acknowledged_seq
@@ -211,6 +213,7 @@ class ShardProcess:
         assert self._server is not None
         self._former = FormerShard(self._caller, self._loop, self._store.epoch, self._store.seq)
         self._server.replace(self._former)
+        name_process(f"durable-past-{self._config.shard}")
         self._board.acknowledged(self._store.epoch, self._store.seq)
         self._told_epoch = 0  # from now on others speak for the store
         self._channel.send(Sealed())
