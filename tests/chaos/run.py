@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -149,6 +150,7 @@ class Run:
         name = "the start"
         try:
             for name, chance in self._faults(nemesis, clients):
+                self._note(name)
                 nemesis.do(name, chance)
                 self._progress(nemesis, clients)
         except Exception as error:
@@ -199,6 +201,11 @@ class Run:
             statement = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'durable-engine%'"
             eventually(lambda: rig.sql(statement) == [], timeout=RECOVERY_SECONDS, state=lambda: rig.sql(statement))
         self.record.final.store = asyncio.run(at_rest.read_at_rest(rig.store, self.record.shards))
+
+    def _note(self, name: str) -> None:
+        """To be laid beside the logs."""
+        with (self._folder / "faults.txt").open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat(sep=' ', timespec='milliseconds')} {name}\n")
 
     def _failed(self, invariant: str, where: str, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))
