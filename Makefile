@@ -10,7 +10,7 @@ WORKERS ?= 2
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast chaos chaos-long check format bench docs reference dist clean
+.PHONY: help run test test-fast chaos chaos-long simulate check format bench docs reference dist clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,10 @@ chaos: $(VENV)/installed-dev  ## a minute of kill -9, SIGSTOP and cut commits un
 chaos-long: $(VENV)/installed-dev  ## the same for half an hour, with a report in chaos-results/
 	$(BIN)/python -m tests.chaos --seconds 0 --kills 1000 --stops 200 --restarts 200 --cuts 200 \
 	  --operations 1000000 --report chaos-results $(ARGS)
+
+# A seed is a history, and repeats itself exactly. For a night: ARGS="--seeds 1000000 --start 1000000 --seconds 28800".
+simulate: $(VENV)/installed-dev  ## histories of a small cluster in virtual time, under every fault (ARGS="--seed 7 --trace")
+	PYTHONPATH=. $(BIN)/python -m tests.simulation $(ARGS)
 
 # No cache: whether an import is one of ours depends on files that ruff's cache does not look at.
 check: $(VENV)/installed-dev  ## ruff, mypy strict, and the direction of imports

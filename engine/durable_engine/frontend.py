@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import zmq
-
 from durable_engine.asking import Asker
 from durable_engine.link import Link
 from durable_engine.pending import Pending, Target, check_key, encode_call, target_of
@@ -27,7 +25,7 @@ from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, c
 from durable_engine.views import ClientStatistics
 from durable_shards import wire
 from durable_shards.errors import EngineClosed, Overloaded, ProtocolProblem
-from durable_shards.transport import DealerTransport
+from durable_shards.network import Network, ZmqNetwork
 from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, RoutingTable
 from durable_storage.errors import Unavailable
 
@@ -64,11 +62,13 @@ class Counts:
 class Frontend:
     """Made by `Frontend.connect`; belongs to the running event loop."""
 
-    def __init__(self, url: str, loop: asyncio.AbstractEventLoop, *, for_turns: bool = False) -> None:
+    def __init__(
+        self, url: str, loop: asyncio.AbstractEventLoop, *, for_turns: bool = False, network: Network | None = None
+    ) -> None:
         self.url = url
         self.loop = loop
         self.counts = Counts()
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.network: Network = network or ZmqNetwork()
         self.closed = False
         self.routes = RouteMap(url, for_turns=for_turns)
         self._links: dict[int, Link] = {}
@@ -82,28 +82,29 @@ class Frontend:
         self._greeter: asyncio.TimerHandle | None = None
         self._welcomed: asyncio.Future[None] = loop.create_future()
         try:
-            self._control = DealerTransport(
+            self._control = self.network.dial(
                 url,
                 self._on_control,
                 loop,
-                context=self.context,
                 on_connected=self._on_control_up,
                 on_disconnected=self._on_control_down,
                 on_writable=self._on_control_writable,
             )
         except ValueError:
-            self.context.term()
+            self.network.close()
             raise
         self._asker = Asker(f"the server at {url}", self._control.send, loop)
         self._greet()
 
     @classmethod
-    async def connect(cls, url: str, timeout: float = CONNECT_SECONDS, *, for_turns: bool = False) -> Frontend:
+    async def connect(
+        cls, url: str, timeout: float = CONNECT_SECONDS, *, for_turns: bool = False, network: Network | None = None
+    ) -> Frontend:
         """Connect to a server, waiting for it if it is not up yet. Raises Unavailable, ProtocolProblem, ValueError.
 
         `for_turns`: the calls come from turns of objects, which have to end even while their server is stopping.
         """
-        frontend = cls(url, asyncio.get_running_loop(), for_turns=for_turns)
+        frontend = cls(url, asyncio.get_running_loop(), for_turns=for_turns, network=network)
         try:
             async with asyncio.timeout(timeout):
                 await frontend._welcomed
@@ -133,7 +134,7 @@ class Frontend:
         self._asker.fail_all(error)
         self._control.close()
         self._welcomed.cancel()
-        self.context.term()
+        self.network.close()
 
     async def answered(self) -> None:
         """See `Backend`."""

@@ -10,14 +10,16 @@ from functools import partial
 from typing import Any
 
 from durable_engine.frontend import Frontend
+from durable_shards.network import Network
 
 
 class LateCaller:
     """Belongs to the event loop of its first call. `for_turns` as in `Frontend.connect`."""
 
-    def __init__(self, url: str, *, for_turns: bool = False) -> None:
+    def __init__(self, url: str, *, for_turns: bool = False, network: Network | None = None) -> None:
         self._url = url
         self._for_turns = for_turns
+        self._network = network
         self._frontend: Frontend | None = None
         self._connecting: asyncio.Task[Frontend] | None = None
 
@@ -38,7 +40,8 @@ class LateCaller:
             return self._frontend.call(*names, args, kwargs, timeout=timeout, **options)
         loop = asyncio.get_running_loop()
         if self._connecting is None:
-            self._connecting = loop.create_task(Frontend.connect(self._url, timeout, for_turns=self._for_turns))
+            connecting = Frontend.connect(self._url, timeout, for_turns=self._for_turns, network=self._network)
+            self._connecting = loop.create_task(connecting)
         submit = partial(Frontend.call, object_type=object_type, object_id=object_id, handler=handler)
         later = partial(submit, args=args, kwargs=kwargs, **options)
         return loop.create_task(self._connect_and(later, timeout))

@@ -18,8 +18,8 @@ from durable_engine.pending import Pending, of_a_repetition, timed_out
 from durable_engine.route import Route
 from durable_shards import wire
 from durable_shards.errors import CallTimeout, EngineClosed, error_from_wire
+from durable_shards.network import Connection
 from durable_shards.peers import pack_end
-from durable_shards.transport import DealerTransport
 from durable_storage.errors import DurableError, Unavailable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Link:
         self._loop = frontend.loop
         self._wanted: Route | None = None
         self._route: Route | None = None
-        self._transport: DealerTransport | None = None
+        self._transport: Connection | None = None
         self._stale = False
         """`unsent` holds calls of an earlier tick: to be sorted and stamped with the time left."""
         self._blocked = False
@@ -112,12 +112,11 @@ class Link:
             except ValueError as error:
                 self._frontend.malformed("the server", error)
 
-    def _connect(self, endpoint: str) -> DealerTransport:
-        return DealerTransport(
+    def _connect(self, endpoint: str) -> Connection:
+        return self._frontend.network.dial(
             endpoint,
             self._on_message,
             self._loop,
-            context=self._frontend.context,
             on_connected=self._frontend.flush_soon,
             on_disconnected=self._lost,
             on_writable=self._frontend.flush_soon,

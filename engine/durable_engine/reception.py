@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from durable_shards import wire
 from durable_shards.errors import error_to_wire
-from durable_shards.transport import PeerGone, RouterTransport
+from durable_shards.network import Listener, Network, ZmqNetwork
+from durable_shards.transport import PeerGone
 from durable_shards.wire import (
     ERROR,
     FAILED,
@@ -52,12 +53,14 @@ class Reception:
         table: Callable[[], RoutingTable],
         operations: dict[str, Operation],
         on_acknowledged: Callable[[dict[int, tuple[int, int]]], None],
+        network: Network | None = None,
     ) -> None:
         self._loop = loop
         self._table = table
         self._operations = operations
         self._on_acknowledged = on_acknowledged
-        self._transport: RouterTransport | None = None
+        self._network = network or ZmqNetwork()
+        self._transport: Listener | None = None
         self._visitors: dict[bytes, float] = {}
         """identity → when it last said HELLO; the longest silent first"""
         self._answering: set[asyncio.Task[None]] = set()
@@ -65,7 +68,7 @@ class Reception:
 
     def open(self, endpoint: str) -> str:
         """Bind; the endpoint as bound. Raises OSError that says what to do."""
-        self._transport = RouterTransport(endpoint, self._on_message, self._loop)
+        self._transport = self._network.listen(endpoint, self._on_message, self._loop)
         return self._transport.endpoint
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ import msgspec
 
 from durable_shards import wire
 from durable_shards.errors import error_to_wire
-from durable_shards.transport import PACKED_BYTES_MAX, PeerGone, RouterTransport
+from durable_shards.network import Listener
+from durable_shards.transport import PACKED_BYTES_MAX, PeerGone
 from durable_shards.wire import FAILED, FLAG_ONE_WAY, OK, Call, Peer
 from durable_storage.errors import DurableError, TooLarge
 from durable_storage.limits import RESULT_BYTES_MAX
@@ -79,7 +80,7 @@ class ZmqPeer(Peer):
 class ReplyHub:
     """All ZeroMQ clients of one process, and the replies that wait for the next flush."""
 
-    def __init__(self, transport: RouterTransport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._peers: dict[bytes, ZmqPeer] = {}

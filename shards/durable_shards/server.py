@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import zmq
-
 from durable_shards import wire
 from durable_shards.errors import ProtocolProblem, error_to_wire
+from durable_shards.network import Network, ZmqNetwork
 from durable_shards.peers import ReplyHub, ZmqPeer
-from durable_shards.transport import PeerGone, RouterTransport
+from durable_shards.transport import PeerGone
 from durable_shards.watched_socket import TransportStatistics
 from durable_shards.wire import BrokenCall, Call, Peer, Request, RoutingTable
 from durable_storage.errors import DurableError, TooLarge
@@ -74,11 +73,12 @@ class ShardServer:
         endpoint: str,
         loop: asyncio.AbstractEventLoop,
         *,
-        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        network: Network | None = None,
     ) -> None:
         self._shard = shard
         self._loop = loop
-        self._transport = RouterTransport(endpoint, self._on_message, loop, on_drained=self.flush, context=context)
+        network = network or ZmqNetwork()
+        self._transport = network.listen(endpoint, self._on_message, loop, on_drained=self.flush)
         self._hub = ReplyHub(self._transport, loop)
         self._routes: RoutingTable | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -111,6 +111,23 @@ async def test_a_call_that_was_never_handed_over_waits_for_the_shard(tmp_path: P
         assert await waiting == 1
 
 
+async def test_a_call_that_may_have_run_before_its_shard_died_for_long_is_of_unknown_outcome(tmp_path: Path) -> None:
+    """With a key it waits for the next shard until its time is over; but nobody may say then that nothing was run."""
+    async with Rig(tmp_path) as rig:
+        asked = rig.call("hold", 1, key="k")
+        await rig.shard.until(1)
+        rig.server.kill()
+        rig.server.announce()
+        link = rig.frontend._links[0]
+        await until(lambda: link.unsent)
+
+        link.expire(float("inf"))
+
+        with pytest.raises(CallTimeout, match="ask again with the same key") as caught:
+            await asked
+        assert (caught.value.outcome, caught.value.retryable) == ("unknown", True)
+
+
 async def test_a_shard_that_stays_away_is_unavailable(tmp_path: Path) -> None:
     """When the timeout is over: nothing was run, and the message says which shard it was."""
     async with Rig(tmp_path) as rig:
