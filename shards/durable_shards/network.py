@@ -20,6 +20,7 @@ class Listener(Protocol):
     """The serving end of many connections; see `RouterTransport`."""
 
     endpoint: str
+    messages_received: int
 
     def send(self, identity: bytes, payload: bytes) -> bool:
         """Hand a message over. False when the peer reads too slowly; raises PeerGone when it is no longer there."""

@@ -151,7 +151,7 @@ class SimulatedListener:
         self._on_drained = on_drained
         self._inbox: deque[tuple[bytes, bytes]] = deque()
         self._scheduled = self._held = self._closed = False
-        self._received = 0
+        self.messages_received = 0
         other = wires.listeners.get(endpoint)
         if other is not None and not other.loop.dead:
             raise OSError(98, f"{endpoint} is taken")
@@ -169,7 +169,7 @@ class SimulatedListener:
     def _drain(self) -> None:
         self._scheduled = False
         while self._inbox and not self._held and not self._closed:
-            self._received += 1
+            self.messages_received += 1
             self._on_message(*self._inbox.popleft())
         if self._on_drained is not None and not self._closed:
             self._on_drained()
@@ -190,7 +190,7 @@ class SimulatedListener:
         self._drain_soon()
 
     def statistics(self) -> TransportStatistics:
-        return TransportStatistics(self._received, 0, 0, 0, 0, 0, 0, 0, 0)
+        return TransportStatistics(self.messages_received, 0, 0, 0, 0, 0, 0, 0, 0)
 
     def close(self, linger_seconds: float = 0) -> None:
         if self._closed:
