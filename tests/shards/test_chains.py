@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from durable_engine import CallTimeout, ReentrantCall
-from tests.shards.harness import Harness, settle
+from tests.shards.harness import Harness, answered, settle
 from tests.shards.objects import Friendly, Node, Refused, Relay
 
 
@@ -23,7 +23,7 @@ async def test_a_circle_is_answered_at_once_with_its_chain(path: list[str]) -> N
     """No waiting for a timeout, and every turn of the circle is undone."""
     async with Harness([Node]) as h:
         with pytest.raises(ReentrantCall) as circle:
-            await h.call(Node, "a", "visit", [path])
+            await answered(h.call(Node, "a", "visit", [path]))
         assert circle.value.chain[0] == "Node/a"
         assert circle.value.chain[-1] == "Node/a"
         for name in {"a", *path}:
@@ -62,7 +62,7 @@ async def test_a_one_way_call_leaves_with_its_turn_or_not_at_all() -> None:
         h.world.hold()
         telling = h.call(Node, "a", "tell", ["b", False])
         await settle()
-        assert await h.call(Node, "b", "get") == 0
+        assert await answered(h.call(Node, "b", "get")) == 0
         h.world.release()
         assert await telling == 1
         await settle()

@@ -22,7 +22,7 @@ from durable_shards.wire import FLAG_ONE_WAY
 from durable_storage.address import Address
 from durable_storage.errors import Fenced
 from durable_storage.memory import MemoryStore
-from tests.shards.harness import Harness, claim, settle
+from tests.shards.harness import Harness, answered, claim, settle
 from tests.shards.objects import GATES, BadStart, Counter, Loaded, LoadedLater, Refused, Sleeper, Waiter
 
 
@@ -217,7 +217,7 @@ async def test_a_full_mailbox_refuses_at_once() -> None:
         await settle()
         waiting = [h.call(Waiter, "a", "get") for _ in range(1000)]
         with pytest.raises(Overloaded) as refused:
-            await h.call(Waiter, "a", "get")
+            await answered(h.call(Waiter, "a", "get"))
         assert refused.value.outcome == "not_applied"
         GATES["full"].set()
         assert await first == 11

@@ -14,6 +14,7 @@ from typing import Any
 
 from durable_engine.client import Client
 from durable_engine.supervisor_config import SupervisorConfig
+from tests.plants.plant import path_of_plants
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parent.parent.parent
@@ -55,7 +56,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *path_of_plants()])},
             )
         assert self._process.stdin is not None
         self._process.stdin.write(config.to_json() + b"\n")
