@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from durable_shards import wire
 from durable_shards.errors import CallTimeout, error_from_wire
-from durable_storage.errors import DurableError, Unavailable
+from durable_storage.errors import DurableError, TooLarge, Unavailable
+from durable_storage.limits import REQUEST_BYTES_MAX
 
 REPEATABLE: Final = frozenset({"alarms", "list", "ping", "reload_status", "shards", "statistics"})
 """Asked again by itself when the connection breaks before the answer."""
@@ -35,10 +36,12 @@ class Asker:
         self._last_id = 0
 
     async def ask(self, op: str, arguments: dict[str, Any], timeout: float) -> Any:
-        """The answer. Raises the error that was answered, Unavailable when nobody could be asked in time."""
+        """The answer. Raises the error that was answered, Unavailable when nobody could be asked in time, TooLarge."""
         self._last_id += 1
         number = self._last_id
         message = wire.pack(wire.REQUEST, wire.Request(number, op, arguments))
+        if len(message) > REQUEST_BYTES_MAX:
+            raise TooLarge(f"the request {op!r} is {len(message)} bytes, more than the {REQUEST_BYTES_MAX} allowed")
         question = self._questions[number] = _Question(op, message, self._loop.create_future())
         self.flush()
         try:

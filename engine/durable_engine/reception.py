@@ -94,7 +94,7 @@ class Reception:
 
     def _on_message(self, visitor: bytes, message: bytes) -> None:
         try:
-            kind = wire.kind_of(message)
+            kind = wire.kind_for_server(message)
             if kind == HELLO:
                 self._on_hello(visitor, wire.unpack(message))
             elif kind == REQUEST:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,9 @@ from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH, Call, encode_value
 from durable_storage.errors import TooLarge
 from durable_storage.limits import KEY_BYTES_MAX
 from durable_storage.store import ResultRow
+
+TIMEOUT_MILLISECONDS_MAX: Final = 24 * 3600 * 1000
+"""No client waits longer; what says so all the same has its result kept no longer."""
 
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -75,10 +78,11 @@ class Keys:
             self._run(act, call)
 
     def row(self, call: Call, result: Any) -> ResultRow:
-        """The row that lets a retry hear this result."""
+        """The row that lets a retry hear this result, for as long as its caller may still send the call again."""
         assert call.key is not None
         retention = self._auto_retention if call.flags & FLAG_AUTO_KEY else self._retention
-        expires_at = self._clock.now() + retention
+        time_left = timedelta(milliseconds=min(call.timeout_ms, TIMEOUT_MILLISECONDS_MAX))
+        expires_at = self._clock.now() + max(retention, time_left)
         return ResultRow(call.key, call.fingerprint, encode_value(result), expires_at)
 
     def _answer_again(self, act: Activation, call: Call, memory: KeyMemory) -> None:

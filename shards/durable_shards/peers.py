@@ -22,6 +22,8 @@ from durable_storage.limits import RESULT_BYTES_MAX
 
 OUTBOX_BYTES_MAX: Final = 2 * RESULT_BYTES_MAX
 """Replies kept for a client that reads too slowly; beyond it they are dropped, and its calls time out."""
+OUTBOXES_BYTES_MAX: Final = 8 * OUTBOX_BYTES_MAX
+"""The same for all clients together: beyond it the largest outboxes are emptied."""
 PEERS_MAX: Final = 65_536
 """Clients remembered by one process; beyond it the longest known is forgotten (and remembered again when it calls)."""
 RETRY_SECONDS: Final = 0.005
@@ -141,9 +143,7 @@ class ReplyHub:
         if not peer.waiting:
             peer.waiting, peer.weight = True, _weight_of(peer.outbox)
         if peer.weight > OUTBOX_BYTES_MAX:
-            self.replies_dropped += len(peer.outbox)
-            peer.outbox.clear()
-            peer.waiting = False
+            self._drop(peer)
             return
         self._waiting.append(peer)
         if self._retry is None:
@@ -155,6 +155,22 @@ class ReplyHub:
         waiting, self._waiting = self._waiting, []
         for peer in waiting:
             self._send(peer)
+        self._shed()
+
+    def _shed(self) -> None:
+        total = sum(peer.weight for peer in self._waiting)
+        if total > OUTBOXES_BYTES_MAX:
+            for peer in sorted(self._waiting, key=lambda peer: peer.weight, reverse=True):
+                if total <= OUTBOXES_BYTES_MAX:
+                    break
+                total -= peer.weight
+                self._drop(peer)
+            self._waiting = [peer for peer in self._waiting if peer.waiting]
+
+    def _drop(self, peer: ZmqPeer) -> None:
+        self.replies_dropped += len(peer.outbox)
+        peer.outbox.clear()
+        peer.waiting = False
 
     def close(self) -> None:
         if self._retry is not None:

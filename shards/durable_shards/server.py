@@ -20,7 +20,7 @@ from durable_shards.transport import PeerGone
 from durable_shards.watched_socket import TransportStatistics
 from durable_shards.wire import BrokenCall, Call, Peer, Request, RoutingTable
 from durable_storage.errors import DurableError, TooLarge
-from durable_storage.limits import ARGUMENTS_BYTES_MAX, MESSAGE_BYTES_MAX
+from durable_storage.limits import ARGUMENTS_BYTES_MAX
 
 CALLS_PER_TICK: Final = 64
 """A larger message is worked on in portions, so that the store and the client work on the first while we go on."""
@@ -128,9 +128,7 @@ class ShardServer:
 
     def _on_message(self, identity: bytes, message: bytes) -> None:
         try:
-            if len(message) > MESSAGE_BYTES_MAX:
-                raise wire.ProtocolError(f"a message of {len(message)} bytes is over the limit of {MESSAGE_BYTES_MAX}")
-            kind = wire.kind_of(message)
+            kind = wire.kind_for_server(message)
             if kind == wire.CALLS:
                 self._on_calls(self._hub.peer_for(identity), message)
             elif kind == wire.REQUEST:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
 from durable_storage.errors import DurableError
+from durable_storage.limits import MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX
 
 VERSION: Final = 1
 """First byte of every message. A server answers a message of another version with an ERROR frame of its own."""
@@ -35,6 +36,9 @@ FLAG_ONE_WAY: Final = 4
 """No reply is wanted."""
 FLAG_REACHED_OUT: Final = 1 << 30
 """Never on the wire: the call's turn has called another object without a key, so it must not be run again unasked."""
+
+SEQ_MAX: Final = 1 << 53
+"""Commits that no shard ever reaches; a number above it is none, and would leave the store no room to count on."""
 
 OK: Final = 0
 FAILED: Final = 1
@@ -87,6 +91,10 @@ class Call(msgspec.Struct, array_like=True, gc=False):
     """On the shard's monotonic clock, in seconds; set when it is received."""
     fingerprint: int = 0
     """Of handler and arguments, for calls with a key; set before the turn."""
+
+
+_CALL_ELEMENTS: Final = 12
+"""Of a call on the wire. What a later release sends behind them must not be taken for the fields that are not."""
 
 
 class Reply(msgspec.Struct, array_like=True, gc=False):
@@ -146,12 +154,15 @@ class RoutingTable(msgspec.Struct):
     release: str = ""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
+
+
 class Hello(msgspec.Struct):
     """Body of a HELLO message: asks for the routing table when it is newer than `known`."""
 
     server: str = ""
     known: int = 0
-    acknowledged: dict[int, tuple[int, int]] = {}
+    acknowledged: dict[int, tuple[_Count, _Count]] = {}
     """Per shard the highest (epoch, seq) this client was ever answered with."""
 
 
@@ -209,6 +220,15 @@ def kind_of(message: bytes) -> int:
     return message[1]
 
 
+def kind_for_server(message: bytes) -> int:
+    """The kind of a message to a server. Raises ProtocolError, also when it is larger than its kind may be."""
+    kind = kind_of(message)
+    limit = MESSAGE_BYTES_MAX if kind == CALLS else REQUEST_BYTES_MAX
+    if len(message) > limit:
+        raise ProtocolError(f"a message of {len(message)} bytes is over the limit of {limit} for kind {kind}")
+    return kind
+
+
 def unpack(message: bytes) -> Any:
     """The body of any message but CALLS, typed by its kind. Raises ProtocolError."""
     kind = kind_of(message)
@@ -250,7 +270,8 @@ def unpack_calls(message: bytes) -> tuple[list[Call], list[BrokenCall]]:
     broken: list[BrokenCall] = []
     for element in elements:
         try:
-            calls.append(msgspec.convert(element, Call))
+            known = element[:_CALL_ELEMENTS] if type(element) is list else element
+            calls.append(msgspec.convert(known, Call))
         except (msgspec.MsgspecError, RecursionError) as error:
             has_id = isinstance(element, list) and element and type(element[0]) is int
             broken.append(BrokenCall(element[0] if has_id else None, str(error)))

@@ -18,6 +18,8 @@ STATE_BYTES_MAX = 16 * 1024 * 1024
 """Encoded state of one object."""
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """One ZeroMQ message: many packed calls or replies."""
+REQUEST_BYTES_MAX = 1024 * 1024
+"""A message that asks a process for something: it holds names and numbers."""
 BATCH_ROWS_MAX = 4096
 """Objects in one commit."""
 BATCH_BYTES_MAX = 32 * 1024 * 1024

@@ -66,7 +66,7 @@ async def test_a_state_comes_back_byte_for_byte(rig: Rig, state: bytes) -> None:
 
 
 async def test_an_id_is_any_text_and_stays_itself(rig: Rig) -> None:
-    """parity 66: nothing is normalised, trimmed, folded or interpreted."""
+    """parity 66, fault E1: nothing is normalised, trimmed, folded or interpreted."""
     store = await rig.open()
     await store.commit([change(each, b'{"i":%d}' % i) for i, each in enumerate(IDS)])
     assert await store.load([address(each) for each in IDS]) == [
@@ -75,7 +75,7 @@ async def test_an_id_is_any_text_and_stays_itself(rig: Rig) -> None:
 
 
 async def test_ids_are_listed_in_the_order_of_their_bytes(rig: Rig) -> None:
-    """Whatever the collation of the database."""
+    """fault E1: whatever the collation of the database."""
     store = await rig.open()
     await store.commit([change(each, b"{}") for each in IDS])
     expected = sorted(IDS, key=str.encode)
@@ -135,7 +135,7 @@ async def test_objects_are_loaded_in_the_order_asked(rig: Rig) -> None:
 
 
 async def test_tenants_never_meet(rig: Rig) -> None:
-    """parity 63: neither states nor alarms nor results, in one batch."""
+    """parity 63, fault F8: neither states nor alarms nor results, in one batch."""
     await rig.add_tenant("acme")
     await rig.add_tenant('we"ird/../%2F é.')
     store = await rig.open()
@@ -212,7 +212,7 @@ async def test_results_are_found_by_object_and_key(rig: Rig) -> None:
 
 
 async def test_an_expired_result_is_forgotten_and_may_be_replaced(rig: Rig) -> None:
-    """Whether or not it was purged."""
+    """fault E9: whether or not it was purged."""
     store = await rig.open()
     await store.commit([change("a", b"1", results=[result("key", b"old", minutes=5)])])
     rig.time = NOW + timedelta(minutes=5)

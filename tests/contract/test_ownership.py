@@ -126,7 +126,7 @@ async def test_a_shard_of_an_ended_term_cannot_become_owner(rig: Rig) -> None:
 
 
 async def test_a_store_of_another_number_of_shards_is_refused(rig: Rig) -> None:
-    """Where rows are kept by shard; PostgreSQL keeps them by partition and does not mind."""
+    """fault F6: where rows are kept by shard; PostgreSQL keeps them by partition and does not mind."""
     rig.shards = 3
     if isinstance(rig, PostgresRig):
         await rig.open(2)
@@ -136,7 +136,7 @@ async def test_a_store_of_another_number_of_shards_is_refused(rig: Rig) -> None:
 
 
 async def test_a_change_of_the_number_of_shards_moves_every_row(rig: Rig) -> None:
-    """States, alarms and results of all tenants, forth and back."""
+    """fault F6: states, alarms and results of all tenants, forth and back."""
     await rig.add_tenant("acme")
     ids = [f"user-{i}" for i in range(40)]
     store = await rig.open()

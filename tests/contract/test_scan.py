@@ -56,7 +56,7 @@ async def everything(scan: Scan, object_type: str, rows_max: int = 1000) -> list
 
 
 async def test_every_row_of_a_class_is_read_once_while_its_owners_serve(kept: tuple[Rig, str]) -> None:
-    """Page by page, in any size; other classes and tenants are not in it."""
+    """fault F9: page by page, in any size; other classes and tenants are not in it."""
     rig, url = kept
     ids = [f"id-{n:03}" for n in range(100)] + ["é", "\U0001f600", "a/b%"]
     await rig.add_tenant("acme")

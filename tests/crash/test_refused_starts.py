@@ -96,7 +96,7 @@ def test_an_unknown_kind_of_store_is_an_error(make_server: MakeServer) -> None:
 
 
 def test_a_port_in_use_is_an_error(make_server: MakeServer) -> None:
-    """It says so, and what to do; the store is free again afterwards."""
+    """fault E12: it says so, and what to do; the store is free again afterwards."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -110,7 +110,7 @@ def test_a_port_in_use_is_an_error(make_server: MakeServer) -> None:
 
 
 def test_an_ipc_path_in_use_is_not_stolen(make_server: MakeServer, server: Server, tmp_path: Path) -> None:
-    """ZeroMQ would take it away from its owner."""
+    """fault E12: ZeroMQ would take it away from its owner."""
     other = make_server(f"sqlite:///{tmp_path}/another-store")
 
     assert "another process listens there" in other.launch()["error"]["message"]
@@ -119,7 +119,7 @@ def test_an_ipc_path_in_use_is_not_stolen(make_server: MakeServer, server: Serve
 
 
 def test_a_stale_ipc_file_is_replaced(make_server: MakeServer, tmp_path: Path) -> None:
-    """What a dead server left is no obstacle."""
+    """fault E12: what a dead server left is no obstacle."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "engine.sock"))
 
@@ -196,7 +196,7 @@ def test_a_shard_that_does_not_exist_cannot_be_restarted(server: Server) -> None
 
 
 def test_nonsense_at_the_public_address_is_answered_and_harmless(server: Server) -> None:
-    """Malformed, foreign and misdirected messages are counted; the server serves on."""
+    """fault E3: malformed, foreign and misdirected messages are counted; the server serves on."""
     with WireClient(server.endpoint) as stranger:
         for message in (b"", b"\x01", b"\x09\x01", b"\x01\x01\xc1", wire.pack_calls([]), b"\x01\x63\x90"):
             stranger.send(message)

@@ -74,7 +74,7 @@ def test_a_killed_supervisor_takes_stopped_shards_with_it(server: Server) -> Non
 
 
 def test_a_client_goes_on_with_the_next_supervisor(make_server: MakeServer, store: str) -> None:
-    """Same address, another incarnation: the client finds its way, and nothing acknowledged is missing."""
+    """fault E12: same address, another incarnation: the client finds its way, and nothing acknowledged is missing."""
     server = make_server(store).start()
 
     with Load(server.endpoint, exactly_once=True) as load:

@@ -211,7 +211,7 @@ def test_check_looks_at_a_store_that_a_server_holds(run: Run, store: str) -> Non
 
 
 def test_migrate_state_writes_what_is_outdated_and_nothing_twice(run: Run, store: str) -> None:
-    """Rows that fail are listed and left, the others migrated; a second run finds nothing to do."""
+    """fault F3: rows that fail are listed and left, the others migrated; a second run finds nothing to do."""
     shown = result_of(run("migrate-state", "shop.py", "--store", store, "--batch", "1", "--json"), 1)
     assert [(each["rows"], each["rewritten"], each["failed"]) for each in shown["classes"]] == [(4, 1, 2), (3, 1, 1)]
     assert set(problems(shown)) == {"Cart/bad", "Cart/newer", "Plain/wrong"}
@@ -236,7 +236,7 @@ def test_migrate_state_of_one_class_of_a_tenant(run: Run, store: str) -> None:
 
 
 def test_migrate_state_that_was_killed_is_completed_by_the_next_run(run: Run, store: str, tmp_path: Path) -> None:
-    """kill -9 between two batches: no row is written twice, and none is left out."""
+    """fault F3: kill -9 between two batches: no row is written twice, and none is left out."""
     many = {f"Cart/{n:03}": b'{"items":["a"]}' for n in range(60)}
     fill(store, many)
     words = [sys.executable, "-m", "durable_engine", "migrate-state", "shop.py", "--store", store, "--batch", "4"]

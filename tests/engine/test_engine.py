@@ -88,7 +88,7 @@ async def test_errors_come_out_as_themselves(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_does_not_exist_is_refused_and_creates_nothing(kind: str) -> None:
-    """parity 11, 42: unknown classes, handlers and arguments that do not fit."""
+    """parity 11, 42, fault E2: unknown classes, handlers and arguments that do not fit."""
     async with opened(kind) as engine:
         with pytest.raises(UnknownClass, match="Nothing"):
             await engine.call_by_name("Nothing", "a", "get")
@@ -157,7 +157,7 @@ async def test_alarms_are_set_and_seen_from_outside(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_ids_are_listed_in_pages(kind: str) -> None:
-    """Sorted over all shards, after a given one, at most so many."""
+    """fault F4: sorted over all shards, after a given one, at most so many."""
     async with opened(kind) as engine:
         ids = [f"{n:03}" for n in range(50)] + ["é", "\U0001f600", "Z"]
         await asyncio.gather(*(engine.at(Counter, name).increment() for name in ids))

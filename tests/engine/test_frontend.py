@@ -97,7 +97,7 @@ async def test_an_error_of_the_handler_is_raised_where_the_call_is_awaited(tmp_p
 async def test_an_id_that_can_be_none_is_refused_before_it_is_sent(
     tmp_path: Path, object_id: Any, error: type[DurableError]
 ) -> None:
-    """parity 66: ids are 1 to 512 bytes of UTF-8 without NUL."""
+    """parity 66, fault E1: ids are 1 to 512 bytes of UTF-8 without NUL."""
     async with Rig(tmp_path) as rig:
         with pytest.raises(error) as caught:
             await rig.frontend.call("Counter", object_id, "echo", [], None)
@@ -117,7 +117,7 @@ async def test_an_argument_that_cannot_travel_is_refused_with_its_name(tmp_path:
 
 
 async def test_arguments_have_a_limit(tmp_path: Path) -> None:
-    """At it they arrive, above it nothing is sent; the connection lives on."""
+    """fault E4: at it they arrive, above it nothing is sent; the connection lives on."""
     async with Rig(tmp_path) as rig:
         fits = b"x" * (ARGUMENTS_BYTES_MAX - 100)
         with pytest.raises(TooLarge, match=str(ARGUMENTS_BYTES_MAX)):
@@ -145,7 +145,7 @@ async def test_a_timeout_must_be_positive(tmp_path: Path) -> None:
 
 
 async def test_a_call_without_an_answer_times_out(tmp_path: Path) -> None:
-    """Its outcome is unknown; a late answer is dropped, and other calls are not disturbed."""
+    """fault E11: its outcome is unknown; a late answer is dropped, and other calls are not disturbed."""
     async with Rig(tmp_path) as rig:
         held = rig.call("hold", 1, timeout=0.05)
         patient = rig.call("hold", 2)
@@ -217,7 +217,7 @@ async def test_server_and_shards_answer_requests(tmp_path: Path) -> None:
 
 
 async def test_nobody_there_says_what_to_do() -> None:
-    """Unavailable, which is a ConnectionError, after the timeout."""
+    """fault E12: unavailable, which is a ConnectionError, after the timeout."""
     with pytest.raises(ConnectionError, match="durable-engine run") as caught:
         await Frontend.connect("tcp://127.0.0.1:1", timeout=0.1)
     assert isinstance(caught.value, Unavailable)
@@ -231,7 +231,7 @@ async def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
 
 
 async def test_a_client_may_come_before_the_server(tmp_path: Path) -> None:
-    """It waits until the server is there."""
+    """fault E12: it waits until the server is there."""
     server = ScriptedServer(tmp_path)
     connecting = asyncio.ensure_future(Frontend.connect(server.url, 20))
     await asyncio.sleep(0)

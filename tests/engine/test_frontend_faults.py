@@ -29,7 +29,7 @@ async def test_a_call_whose_shard_died_is_of_unknown_outcome(tmp_path: Path) -> 
 
 
 async def test_a_call_with_a_key_is_sent_again(tmp_path: Path) -> None:
-    """To the next incarnation, with the same key, no longer called fresh."""
+    """fault E8: to the next incarnation, with the same key, no longer called fresh."""
     async with Rig(tmp_path) as rig:
         kept = rig.call("hold", 1, key="k", flags=FLAG_FRESH | FLAG_AUTO_KEY)
         await rig.shard.until(1)
@@ -208,7 +208,7 @@ async def test_replies_of_an_ended_ownership_are_dropped(tmp_path: Path) -> None
 
 
 async def test_nonsense_is_counted_and_does_no_harm(tmp_path: Path) -> None:
-    """Malformed replies, foreign kinds and unreadable errors never end the frontend."""
+    """fault E3: malformed replies, foreign kinds and unreadable errors never end the frontend."""
     async with Rig(tmp_path) as rig:
         held = rig.call("hold", 1)
         await rig.shard.until(1)
@@ -235,7 +235,7 @@ async def test_nonsense_is_counted_and_does_no_harm(tmp_path: Path) -> None:
 
 
 async def test_a_restarted_server_is_found_again(tmp_path: Path) -> None:
-    """All processes gone and back under the same address: calls with keys do not notice, nor do new ones."""
+    """fault E12: all processes gone and back under the same address: calls with keys do not notice, nor do new ones."""
     async with Rig(tmp_path) as rig:
         kept = rig.call("hold", 1, key="k")
         await rig.shard.until(1)

@@ -125,6 +125,7 @@ def test_the_limits_on_the_page_are_those_of_the_engine() -> None:
     assert f"1 to {limits.ID_BYTES_MAX} bytes" in section
     assert f"1 to {limits.NAME_BYTES_MAX} bytes" in section
     assert f"1 to {limits.KEY_BYTES_MAX} bytes" in section
+    assert f"| one HELLO or REQUEST | {limits.REQUEST_BYTES_MAX >> 20} MiB |" in section
     for value in (limits.ARGUMENTS_BYTES_MAX, limits.RESULT_BYTES_MAX, limits.MESSAGE_BYTES_MAX):
         assert f"{value >> 20} MiB" in section
 

@@ -52,6 +52,6 @@ def test_a_shard_on_all_interfaces_is_reached_as_the_server_was(listens: str) ->
 
 
 def test_another_number_of_partitions_is_refused() -> None:
-    """Calls would go astray."""
+    """fault F6: calls would go astray."""
     with pytest.raises(ValueError, match="512"):
         RouteMap("tcp://h:1").apply(table(1, partitions=512))

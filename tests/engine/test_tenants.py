@@ -70,7 +70,7 @@ async def fill(engine: Engine) -> None:
 
 
 async def test_states_never_meet(engine: Engine) -> None:
-    """parity 28, 63: what one tenant writes nobody else reads, in memory and after a reload."""
+    """parity 28, 63, fault F8: what one tenant writes nobody else reads, in memory and after a reload."""
     await fill(engine)
     for prefix in TENANTS:
         expected = [f"of {prefix!r}"]
@@ -89,7 +89,7 @@ async def test_states_never_meet(engine: Engine) -> None:
 
 
 async def test_listings_and_deletes_never_meet(engine: Engine) -> None:
-    """parity 61, 63: each tenant sees its own ids; a removed object is there in all other tenants."""
+    """parity 61, 63, fault F8: each tenant sees its own ids; a removed object is there in all other tenants."""
     await fill(engine)
     await engine.at(Account, "only", prefix="red").note("x")
     for prefix in TENANTS:
@@ -105,7 +105,7 @@ async def test_listings_and_deletes_never_meet(engine: Engine) -> None:
 
 
 async def test_alarms_never_meet(engine: Engine) -> None:
-    """parity 63: set, listed, replaced, cancelled, fired: in the tenant that was named."""
+    """parity 63, fault F8: set, listed, replaced, cancelled, fired: in the tenant that was named."""
     for minutes, prefix in enumerate(TENANTS):
         await engine.alarms(Account, "same", prefix=prefix).schedule("reminder", at=FAR + timedelta(minutes=minutes))
     for minutes, prefix in enumerate(TENANTS):
@@ -124,7 +124,7 @@ async def test_alarms_never_meet(engine: Engine) -> None:
 
 
 async def test_keys_never_meet(engine: Engine) -> None:
-    """parity 63: a key of one tenant is a new one in another, for another call at that."""
+    """parity 63, fault F8: a key of one tenant is a new one in another, for another call at that."""
     for prefix in TENANTS:
         for _ in range(2):
             call = engine.call(Account.note, "same", f"of {prefix!r}", prefix=prefix, idempotency_key="key")
@@ -134,7 +134,7 @@ async def test_keys_never_meet(engine: Engine) -> None:
 
 
 async def test_calls_of_objects_stay_in_their_tenant(engine: Engine) -> None:
-    """parity 63: out of handlers and alarms, awaited or one way, unless another tenant is named."""
+    """parity 63, fault F8: out of handlers and alarms, awaited or one way, unless another tenant is named."""
     ways = ["at", "at name", "call", "call_by_name", "send"]
     for prefix in TENANTS[:2]:
         await engine.at(Account, "one", prefix=prefix).pass_on("two", prefix or "none")

@@ -14,7 +14,7 @@ from tests.shards.harness import Harness, answered, settle
 
 
 async def test_a_call_whose_time_is_up_when_its_object_is_loaded_is_not_run() -> None:
-    """The time that the load took counts."""
+    """fault E10: the time that the load took counts."""
     async with Harness([Probe]) as h:
         load = h.store.load
 
@@ -35,7 +35,7 @@ async def test_a_call_whose_time_is_up_when_its_object_is_loaded_is_not_run() ->
 
 @pytest.mark.parametrize("timeout_ms", [0, -7])
 async def test_a_call_without_any_time_left_is_not_run(timeout_ms: int) -> None:
-    """Not even on an object that is in memory and idle."""
+    """fault E10: not even on an object that is in memory and idle."""
     async with Harness([Probe]) as h:
         await h.call(Probe, "a", "get")
         [late] = h.together(Call(0, "Probe", "a", "increment", [], timeout_ms))

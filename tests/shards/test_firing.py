@@ -214,7 +214,7 @@ async def test_an_unknown_outcome_of_a_firing_is_resolved(fault: str) -> None:
 
 
 async def test_an_alarm_of_an_unknown_class_waits_for_it() -> None:
-    """parity 46, 88: nothing is deleted; a process that serves the class fires it."""
+    """parity 46, 88, fault F7: nothing is deleted; a process that serves the class fires it."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["ring", 1])
         row = rows(h)["ring"]
@@ -229,7 +229,7 @@ async def test_an_alarm_of_an_unknown_class_waits_for_it() -> None:
 
 
 async def test_an_alarm_without_a_method_waits_for_one() -> None:
-    """parity 46, 88: a name that the class has lost is kept and shown, and nothing fires or retries it."""
+    """parity 46, 88, fault F7: a name that the class has lost is kept and shown, and nothing fires or retries it."""
     async with Harness([Bell]) as h:
         h.world.alarms[BELL] = {"lost": AlarmRow("lost", NOW)}
         await h.pass_time(100)

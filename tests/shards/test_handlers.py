@@ -210,7 +210,7 @@ def test_a_handler_knows_the_class_it_was_taken_from() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_every_supported_value_arrives_over_msgpack_as_it_was(data: st.DataObject) -> None:
-    """Arguments and results of every type that a state may have; instants arrive in UTC, as msgpack has them."""
+    """fault E5: arguments and results of every type that a state may have; instants arrive in UTC, as in msgpack."""
     hint, values = data.draw(st.sampled_from([each for each in LEAVES if each[0] is not Any]))
 
     def echo(self: Any, it: Any) -> Any: ...
@@ -235,7 +235,7 @@ def test_every_supported_value_arrives_over_msgpack_as_it_was(data: st.DataObjec
     ],
 )
 def test_whatever_arrives_is_converted_or_refused(hint: Any, value: Any) -> None:
-    """No argument from the wire leads to any other error."""
+    """fault E2: no argument from the wire leads to any other error."""
 
     def run(self: Any, it: Any) -> Any: ...
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from durable_engine import IdempotencyMismatch, TooLarge
-from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH, Call
 from tests.shards.harness import Harness, settle
 from tests.shards.objects import Counter, Refused
 
 
 async def test_a_retry_hears_the_first_result() -> None:
-    """In the same activation, after an eviction, and in another incarnation of the shard."""
+    """fault E8: in the same activation, after an eviction, and in another incarnation of the shard."""
     async with Harness([Counter]) as h:
         assert await h.call(Counter, "a", "increment", [5], key="k") == 5
         assert await h.call(Counter, "a", "increment", [1]) == 6
@@ -104,3 +105,53 @@ async def test_more_keys_than_memory_keeps_are_still_found() -> None:
             await h.call(Counter, "a", "increment", key=f"k{number}")
         assert await h.call(Counter, "a", "increment", key="k0") == 1
         assert await h.call(Counter, "a", "get") == 600
+
+
+@pytest.mark.parametrize(("flags", "timeout_hours", "kept_hours"), [(0, 0.1, 24), (FLAG_AUTO_KEY, 0.1, 1)])
+async def test_a_key_that_is_older_than_its_result_is_a_new_one(
+    flags: int, timeout_hours: float, kept_hours: float
+) -> None:
+    """fault E9: shortly before the end of its time the first result is heard, and after it the call runs again."""
+    async with Harness([Counter]) as h:
+        asked = {"key": "k", "flags": flags, "timeout": timeout_hours * 3600}
+        assert await h.call(Counter, "a", "increment", [5], **asked) == 5
+        for hours, heard in ((kept_hours - 0.01, 5), (0.02, 10)):
+            await h.pass_time(hours * 3600)
+            await h.call(Counter, "a", "$evict")
+            assert await h.call(Counter, "a", "increment", [5], **asked) == heard
+        assert await h.call(Counter, "a", "get") == 10
+
+
+async def test_a_result_is_kept_for_as_long_as_its_caller_may_ask_again() -> None:
+    """fault E9: a client repeats a call until its deadline, which may be later than keys of its kind are kept."""
+    async with Harness([Counter]) as h:
+        asked = {"key": "k", "flags": FLAG_AUTO_KEY, "timeout": 6 * 3600.0}
+        assert await h.call(Counter, "a", "increment", [5], **asked) == 5
+        await h.pass_time(5.9 * 3600)
+        await h.call(Counter, "a", "$evict")
+        assert await h.call(Counter, "a", "increment", [5], **asked) == 5
+        assert await h.call(Counter, "a", "get") == 5
+
+
+async def test_a_timeout_that_is_none_keeps_a_result_for_a_day() -> None:
+    """fault E9: whatever number a stranger puts into a frame."""
+    async with Harness([Counter]) as h:
+        (call,) = h.together(Call(0, "Counter", "a", "increment", [5], 2**63, key="k"))
+        assert await call == 5
+        (row,) = h.world.results.values()
+        assert row.expires_at == h.clock.now() + timedelta(days=1)
+
+
+async def test_whoever_gave_up_during_the_commit_hears_the_truth_by_the_key() -> None:
+    """fault E11: the turn has ended, so its commit goes on; asking again with the key tells that it ran, once."""
+    async with Harness([Counter]) as h:
+        await h.call(Counter, "a", "get")
+        h.world.hold()
+        late = h.call(Counter, "a", "increment", [5], key="k", timeout=1)
+        await h.pass_time(2)
+        assert not late.done(), "nobody may be told anything of an outcome that is not known"
+        again = h.call(Counter, "a", "increment", [5], key="k", timeout=60)
+        await settle()
+        h.world.release()
+        assert await again == 5
+        assert await h.call(Counter, "a", "get") == 5

@@ -89,7 +89,7 @@ async def test_an_object_with_an_uncommitted_turn_does_not_sleep() -> None:
 
 
 async def test_above_the_budget_the_longest_idle_go_first() -> None:
-    """The rest stays in memory."""
+    """fault F4: the rest stays in memory."""
     async with Harness([Counter], memory_bytes_max=100_000) as h:
         for number in range(50):
             await asyncio.gather(*(h.call(Counter, f"{number}-{n}", "increment", timeout=600) for n in range(4)))

@@ -92,7 +92,7 @@ async def test_a_failed_turn_leaves_a_migrated_object_as_it_was() -> None:
 
 
 async def test_code_that_is_older_than_the_row_is_refused() -> None:
-    """The error says what to deploy; the row is left alone, and can be shown and deleted."""
+    """fault F2: the error says what to deploy; the row is left alone, and can be shown and deleted."""
     world = await world_of(CartTwo, ("add", ["lamp"]))
     before = world.objects[ADDRESS].state
     async with Harness([CartOne], world=world) as h:
@@ -108,7 +108,7 @@ async def test_code_that_is_older_than_the_row_is_refused() -> None:
 
 
 async def test_a_migrate_that_raises_leaves_the_row_and_may_be_tried_again() -> None:
-    """Every call hears class, version and problem, until code is there that can."""
+    """fault F3: every call hears class, version and problem, until code is there that can."""
     world = await world_of(CartOne, ("add", ["lamp"]))
     world.objects[ADDRESS].state = b'{"items":[]}'
     async with Harness([CartTwo], world=world) as h:
@@ -173,7 +173,7 @@ async def test_several_versions_back_are_one_call() -> None:
 
 
 async def test_a_new_field_has_its_default_and_the_field_of_newer_code_is_kept() -> None:
-    """parity 54, 55: forwards and back again, nothing is lost."""
+    """parity 54, 55, fault F1: forwards and back again, nothing is lost."""
     world = await world_of(CartOne, ("add", ["lamp"]))
     async with Harness([CartNext], world=world) as h:
         await h.call("Cart", "a", "write", ["gift"])
@@ -185,7 +185,7 @@ async def test_a_new_field_has_its_default_and_the_field_of_newer_code_is_kept()
 
 
 async def test_a_retyped_field_names_itself_and_both_types() -> None:
-    """parity 57: it does not become something else in silence; the row stays."""
+    """parity 57, fault F1: it does not become something else in silence; the row stays."""
 
     class Retyped(DurableObject, name="Cart"):
         items: dict[str, int] = field(default_factory=dict)
@@ -234,7 +234,7 @@ class Order(DurableObject, reentrant=True, name="Cart"):
 
 @pytest.mark.parametrize("name", ["more", "around"])
 async def test_unknown_fields_inside_of_dataclasses_survive_turns(name: str) -> None:
-    """parity 55: also an inner turn that was undone in the middle of another one."""
+    """parity 55, fault F2: also an inner turn that was undone in the middle of another one."""
     world = await world_of(CartOne, ("add", ["lamp"]))
     async with Harness([Order], world=world) as h:
         world.objects[ADDRESS].state = b'{"lines":[{"sku":"a","amount":1,"tax":[1]}]}'
@@ -243,7 +243,7 @@ async def test_unknown_fields_inside_of_dataclasses_survive_turns(name: str) -> 
 
 
 async def test_a_renamed_class_finds_its_rows_by_the_stored_name() -> None:
-    """`name=` is what is stored; the class in Python may be called, and lie, where it likes."""
+    """fault F1: `name=` is what is stored; the class in Python may be called, and lie, where it likes."""
 
     class Basket(DurableObject, name="Cart"):
         items: list[str] = field(default_factory=list)

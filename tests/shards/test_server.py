@@ -5,63 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import msgpack
 import pytest
-import zmq
-import zmq.asyncio
 
 from durable_shards import wire
 from durable_shards.peers import OUTBOX_BYTES_MAX
-from durable_shards.server import CALLS_PER_TICK, ShardServer
+from durable_shards.server import CALLS_PER_TICK
 from durable_shards.wire import FLAG_ONE_WAY, RoutingTable, ShardRoute
 from durable_storage.errors import TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, MESSAGE_BYTES_MAX, RESULT_BYTES_MAX
-from tests.support.scripted import ScriptedShard
-
-WAIT_SECONDS = 20.0
-
-
-class Served:
-    """A shard behind its socket, and a raw client that sends what it is told."""
-
-    def __init__(self, folder: Path) -> None:
-        self.shard = ScriptedShard()
-        self.endpoint = f"ipc://{folder}/shard"
-        self.context: Any = zmq.asyncio.Context()
-        self.server: ShardServer
-
-    async def __aenter__(self) -> Self:
-        self.server = ShardServer(self.shard, self.endpoint, asyncio.get_running_loop())
-        self.raw = self.client()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.server.close()
-        self.context.destroy(linger=0)
-
-    def client(self) -> Any:
-        raw = self.context.socket(zmq.DEALER)
-        raw.connect(self.endpoint)
-        return raw
-
-    async def ask(self, message: bytes) -> tuple[int, Any]:
-        """Send a message; kind and body of the answer."""
-        await self.raw.send(message)
-        return await self.answer()
-
-    async def answer(self) -> tuple[int, Any]:
-        answer = await asyncio.wait_for(self.raw.recv(), WAIT_SECONDS)
-        return answer[1], msgpack.unpackb(answer[2:], strict_map_key=False)
-
-
-def calls(*elements: Any) -> bytes:
-    body: bytes = msgpack.packb(elements)
-    return b"\x01\x03" + body
+from tests.support.served import WAIT_SECONDS, Served, calls
 
 
 async def test_a_frame_written_by_hand_is_answered(tmp_path: Path) -> None:
@@ -94,7 +48,7 @@ async def test_a_frame_written_by_hand_is_answered(tmp_path: Path) -> None:
     ],
 )
 async def test_a_malformed_message_is_answered_with_an_error(tmp_path: Path, message: bytes) -> None:
-    """Counted, told to the sender, and the next message is served."""
+    """fault E3: counted, told to the sender, and the next message is served."""
     async with Served(tmp_path) as served:
         kind, body = await served.ask(message)
         assert kind == wire.ERROR
@@ -104,7 +58,7 @@ async def test_a_malformed_message_is_answered_with_an_error(tmp_path: Path, mes
 
 
 async def test_a_broken_call_takes_none_of_its_neighbours_with_it(tmp_path: Path) -> None:
-    """It is answered by its own id, the others run."""
+    """fault E3: it is answered by its own id, the others run."""
     async with Served(tmp_path) as served:
         await served.raw.send(
             calls([1, "C", "a", "echo", [1]], [2, "C", 7, "echo", []], [3, "C", "a", "echo", [3]], "x")
@@ -119,7 +73,7 @@ async def test_a_broken_call_takes_none_of_its_neighbours_with_it(tmp_path: Path
 
 
 async def test_random_bytes_do_no_harm(tmp_path: Path) -> None:
-    """Ten thousand random and mutated messages, and the server answers like on its first day."""
+    """fault E3: ten thousand random and mutated messages, and the server answers like on its first day."""
     seed = random.randrange(2**32)
     dice = random.Random(seed)
     good = calls(*([n, "Counter", "a", "echo", [n, "x", None]] for n in range(3)))
@@ -136,7 +90,7 @@ async def test_random_bytes_do_no_harm(tmp_path: Path) -> None:
 
 
 async def test_too_large_arguments_are_refused_one_by_one(tmp_path: Path) -> None:
-    """TooLarge for the call that is over the limit; the connection and its neighbours live."""
+    """fault E4: TooLarge for the call that is over the limit; the connection and its neighbours live."""
     async with Served(tmp_path) as served:
         big = b"x" * (ARGUMENTS_BYTES_MAX + 1)
         _, (_, _, replies) = await served.ask(calls([1, "C", "a", "echo", [big]], [2, "C", "a", "echo", ["ok"]]))
@@ -147,7 +101,7 @@ async def test_too_large_arguments_are_refused_one_by_one(tmp_path: Path) -> Non
 
 
 async def test_a_message_over_the_limit_is_told_apart(tmp_path: Path) -> None:
-    """Just over the limit there is an answer, and the connection lives."""
+    """fault E4: just over the limit there is an answer, and the connection lives."""
     async with Served(tmp_path) as served:
         kind, body = await served.ask(b"\x01\x03" + b"\x00" * MESSAGE_BYTES_MAX)
         assert kind == wire.ERROR
@@ -156,7 +110,7 @@ async def test_a_message_over_the_limit_is_told_apart(tmp_path: Path) -> None:
 
 
 async def test_a_result_has_a_limit(tmp_path: Path) -> None:
-    """Encoding a larger one raises, inside the turn, so that the turn is undone."""
+    """fault E4: encoding a larger one raises, inside the turn, so that the turn is undone."""
     async with Served(tmp_path) as served:
         peer = served.server._hub.peer_for(b"x")
         call = wire.Call(1, "C", "a", "get")
@@ -187,7 +141,7 @@ async def test_hello_is_answered_with_the_routing_table(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_does_not_read_is_bounded_and_disturbs_nobody(tmp_path: Path) -> None:
-    """Its replies are dropped beyond the limit and counted; others are answered."""
+    """fault E7: its replies are dropped beyond the limit and counted; others are answered."""
     async with Served(tmp_path) as served:
         slow = served.client()
         slow.rcvhwm = 1
@@ -224,7 +178,7 @@ async def test_a_large_message_is_worked_on_in_portions_and_nothing_is_read_ahea
 
 
 async def test_replies_that_wait_for_a_slow_client_all_arrive_when_it_reads(tmp_path: Path) -> None:
-    """In their order, none twice, however often they were offered in vain."""
+    """fault E7: in their order, none twice, however often they were offered in vain."""
     async with Served(tmp_path) as served:
         slow = served.client()
         slow.rcvhwm = 1
@@ -241,7 +195,7 @@ async def test_replies_that_wait_for_a_slow_client_all_arrive_when_it_reads(tmp_
 
 
 async def test_replies_to_a_client_that_left_are_counted(tmp_path: Path) -> None:
-    """Its call goes on; the answer finds nobody."""
+    """fault E6: its call goes on; the answer finds nobody."""
     async with Served(tmp_path) as served:
         leaver = served.client()
         await leaver.send(calls([1, "C", "a", "hold", [1]]))

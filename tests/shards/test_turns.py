@@ -171,7 +171,7 @@ async def test_reads_go_on_once_the_lease_is_renewed() -> None:
 
 
 async def test_wrong_calls_are_refused_before_anything_is_touched() -> None:
-    """parity 42: unknown classes, handlers and arguments are typed errors; nothing is loaded or created."""
+    """parity 42, fault E2: unknown classes, handlers and arguments are typed errors; nothing is loaded or created."""
     async with Harness([Counter]) as h:
         for error, call in (
             (UnknownClass, h.call("Countre", "a", "increment")),
@@ -225,7 +225,7 @@ async def test_a_full_mailbox_refuses_at_once() -> None:
 
 
 async def test_a_turn_past_its_deadline_is_cancelled_and_undone() -> None:
-    """parity 27: the caller hears CallTimeout with outcome not_applied, and the state is as before."""
+    """parity 27, fault E11: the caller hears CallTimeout with outcome not_applied, and the state is as before."""
     GATES["late"] = asyncio.Event()
     async with Harness([Waiter]) as h:
         late = h.call(Waiter, "a", "wait", ["late"], timeout=1)
@@ -290,7 +290,7 @@ async def test_a_failing_after_load_fails_the_call_and_not_the_shard() -> None:
 
 
 async def test_unreadable_state_is_told_and_left_alone() -> None:
-    """parity 44, 45: the row stays as it is, the error names the path; the object can be looked at and deleted."""
+    """parity 44, 45, fault F1: the row stays as it is, the error names the path; it can be looked at and deleted."""
     async with Harness([Counter]) as h:
         await h.call(Counter, "a", "increment")
         row = h.world.objects[Address("", "Counter", "a")]

@@ -192,7 +192,7 @@ def test_a_deleted_attribute_of_a_part_is_refused_by_name() -> None:
 
 
 def test_a_state_over_the_limit_is_refused_with_its_size() -> None:
-    """The limit holds for the encoded text."""
+    """fault F5: the limit holds for the encoded text."""
     subject, obj = one(str, "x" * STATE_BYTES_MAX)
     with pytest.raises(TooLarge, match=rf"{STATE_BYTES_MAX + 9} bytes, more than the {STATE_BYTES_MAX} allowed"):
         subject.saved(obj)

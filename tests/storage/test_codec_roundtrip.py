@@ -20,7 +20,7 @@ from tests.storage.samples import HASHABLE, LEAVES, NAMED_ZONES, Line, Point, Sp
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_every_supported_value_comes_back_as_it_was(data: st.DataObject) -> None:
-    """parity 57: encode, verify and decode give an equal value of equal types, at any nesting."""
+    """parity 57, fault E5: encode, verify and decode give an equal value of equal types, at any nesting."""
     hint, values = data.draw(annotated)
     value = data.draw(values)
     subject, obj = one(hint, value)
@@ -31,7 +31,7 @@ def test_every_supported_value_comes_back_as_it_was(data: st.DataObject) -> None
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_what_verify_lets_pass_is_what_memory_holds(data: st.DataObject) -> None:
-    """Whatever value meets whatever annotation: it is refused, or memory and a reload agree afterwards."""
+    """fault E5: whatever value meets whatever annotation: it is refused, or memory and a reload agree afterwards."""
     hint, _ = data.draw(annotated)
     _, values = data.draw(annotated)
     stranger = data.draw(values | strangers)
