@@ -67,7 +67,10 @@ def check_object(name: str, ops: list[Op], final: Final, crossings: Crossings) -
     cls = name.partition("/")[0]
     rest = final.store.get(name)
     memory = None if final.memory is None else final.memory.get(name, b"null")
-    group = Group(name, cls, ops, rest, replay(cls, rest), memory)
+    try:
+        group = Group(name, cls, ops, rest, replay(cls, rest), memory)
+    except ValueError as error:
+        return [Violation("I5", name, f"the state is of no turn: {error}: {rest}")]
     crossings.note(name, ops, group.journal)
     found = [Violation(invariant, name, what) for invariant, each in CHECKS for what in each(group)]
     if cls == "Timers":
@@ -102,10 +105,11 @@ def failed_is_absent(group: Group) -> Iterator[str]:
 
 
 def answers_are_true(group: Group) -> Iterator[str]:
-    """I4, first half: each answer shows the journal as it was at that length."""
+    """I4, first half: each answer shows the journal as it was at that length. What was lost is I1's to tell."""
     journal = group.journal
     for op in group.ops:
-        if op.version >= 0 and op.outcome != "unknown":
+        is_lost = op.outcome == "ok" and op.token and op.token not in journal.at
+        if op.version >= 0 and op.outcome != "unknown" and not is_lost:
             problem = answer_problem(group, journal, op)
             if problem is not None:
                 yield f"{problem}: {op}"

@@ -30,7 +30,7 @@ class Replay:
 
 
 def replay(cls: str, rest: AtRest | None) -> Replay:
-    """All that follows from the state."""
+    """All that follows from the state. Raises ValueError when its parts do not belong together."""
     if rest is None:
         return Replay(balances=[[OPENING] * ACCOUNTS] if cls == "Bank" else [])
     state = json.loads(rest.state)
@@ -59,7 +59,7 @@ def entries_of(cls: str, state: dict[str, Any]) -> list[list[Any]]:
 def epochs_of(state: dict[str, Any]) -> list[int]:
     """The incarnation that wrote each entry."""
     begins, epochs = state.get("begins", []), state.get("epochs", [])
-    ends = [*begins[1:], len(state.get("tokens", []))]
+    ends = [*begins[1:], len(state.get("tokens", []))][: len(begins)]
     return [epoch for begin, end, epoch in zip(begins, ends, epochs, strict=True) for _ in range(begin, end)]
 
 

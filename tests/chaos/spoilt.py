@@ -1,0 +1,441 @@
+"""Histories that are wrong in one way each: what the checker's tests expect it to name."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tests.chaos.final import AtRest, Final, Probe
+from tests.chaos.honest import Honest
+from tests.chaos.journal import START, link
+from tests.chaos.objects import moment
+from tests.chaos.records import Op
+
+LOG, OTHER, BANK, TIMERS = "Log/a", "Log/b", "Bank/a", "Timers/a"
+NOW = round(time.time(), 3)
+FAR = NOW + 5000
+Spoilt = tuple[list[Op], Final]
+CASES: dict[str, Callable[[], Spoilt]] = {}
+"""By what is wrong; the invariant comes first."""
+
+
+def case(name: str) -> Callable[[Callable[[Honest], Spoilt]], Callable[[Honest], Spoilt]]:
+    """Remember a case; it is given a new world."""
+
+    def keep(spoil: Callable[[Honest], Spoilt]) -> Callable[[Honest], Spoilt]:
+        CASES[name] = lambda: spoil(Honest())
+        return spoil
+
+    return keep
+
+
+def changed(op: Op, **changes: Any) -> Op:
+    """An operation that was told otherwise."""
+    return msgspec.structs.replace(op, **changes)
+
+
+def failed(op: Op) -> Op:
+    """An operation that was told that it was not applied."""
+    return changed(op, outcome="not_applied", value=None, epoch=0, version=-1)
+
+
+def edit(final: Final, name: str, **fields: Any) -> None:
+    """Other fields of an object's state, in the store as in memory."""
+    state = json.dumps({**json.loads(final.store[name].state), **fields}).encode()
+    final.store[name] = final.store[name]._replace(state=state)
+    assert final.memory is not None
+    final.memory[name] = state
+
+
+def edit_event(world: Honest, number: int, place: int, value: Any) -> None:
+    """Another entry in the journal of alarms, and the chain that fits."""
+    timers = world.object(TIMERS)
+    timers.events[number][place] = value
+    timers.chain = START
+    for token, event in zip(timers.tokens, timers.events, strict=True):
+        timers.chain = link(timers.chain, token, *event)
+
+
+@case("I1 an acknowledged entry is gone")
+def lost(world: Honest) -> Spoilt:
+    world.do(LOG, "append")
+    final = world.final()
+    world.do(LOG, "append")
+    return world.ops, final
+
+
+@case("I1 an applied entry is gone")
+def applied_and_lost(world: Honest) -> Spoilt:
+    return [changed(world.do(LOG, "append", outcome="not_applied"), outcome="applied")], world.final()
+
+
+@case("I1 a token that was handed on has not arrived")
+def not_handed_on(world: Honest) -> Spoilt:
+    world.do(LOG, "relay", OTHER)
+    del world.objects[OTHER]
+    return world.ops, world.final()
+
+
+@case("I2 an entry is there twice")
+def twice(world: Honest) -> Spoilt:
+    op = world.do(LOG, "append")
+    world.object(LOG).note(op.token)
+    return world.ops, world.final()
+
+
+@case("I2 a call of unknown outcome took effect twice")
+def unknown_twice(world: Honest) -> Spoilt:
+    op = world.do(LOG, "append", outcome="unknown")
+    world.object(LOG).note(op.token)
+    return world.ops, world.final()
+
+
+@case("I2 a token arrived twice")
+def arrived_twice(world: Honest) -> Spoilt:
+    op = world.do(LOG, "relay", OTHER)
+    world.object(OTHER).note(op.token)
+    return world.ops, world.final()
+
+
+@case("I2 an entry is there that nobody asked for")
+def stranger(world: Honest) -> Spoilt:
+    world.do(LOG, "append")
+    world.object(LOG).note(99)
+    return world.ops, world.final()
+
+
+@case("I3 what failed is there")
+def failed_and_there(world: Honest) -> Spoilt:
+    return [failed(world.do(LOG, "append"))], world.final()
+
+
+@case("I3 a message left a turn that was undone")
+def left_too_early(world: Honest) -> Spoilt:
+    op = world.do(LOG, "send", OTHER, outcome="not_applied")
+    world.object(OTHER).note(op.token)
+    return world.ops, world.final()
+
+
+@case("I3 a turn that killed its shard is stored")
+def damage(world: Honest) -> Spoilt:
+    final = world.final()
+    final.store["Saboteur/a"] = AtRest(b'{"damage": 1}', 1, {})
+    final.memory = None
+    return world.ops, final
+
+
+@case("I4 what was answered earlier took effect later")
+def order(world: Honest) -> Spoilt:
+    first = world.do(LOG, "append")
+    second = world.do(LOG, "append", client=1)
+    return [changed(first, invoked=second.invoked + 1, answered=second.invoked + 2), second], world.final()
+
+
+@case("I4 an unknown outcome took effect before it began")
+def order_of_unknown(world: Honest) -> Spoilt:
+    first = world.do(LOG, "append", outcome="unknown")
+    second = world.do(LOG, "append", client=1)
+    return [changed(first, invoked=second.invoked + 1), second], world.final()
+
+
+@case("I4 a read misses what was answered before")
+def stale_read(world: Honest) -> Spoilt:
+    world.do(LOG, "append")
+    read = world.do(LOG, "read", client=1)
+    last = world.do(LOG, "append")
+    return [*world.ops[:1], last, changed(read, invoked=9.0, answered=9.1)], world.final()
+
+
+@case("I4 a rejection misses what was answered before")
+def stale_rejection(world: Honest) -> Spoilt:
+    world.do(BANK, "transfer", 0, 1, 60)
+    rejected = world.do(BANK, "transfer", 0, 1, 60, client=1)
+    last = world.do(BANK, "transfer", 1, 0, 60)
+    return [*world.ops[:1], last, changed(rejected, invoked=9.0, answered=9.1)], world.final()
+
+
+@case("I4 a read shows what never was")
+def dirty_read(world: Honest) -> Spoilt:
+    world.do(LOG, "append")
+    return [*world.ops, changed(world.do(LOG, "read"), value=[1, 4711])], world.final()
+
+
+@case("I4 a read shows more than there ever was")
+def read_of_the_undone(world: Honest) -> Spoilt:
+    final = world.final()
+    world.do(LOG, "append", outcome="unknown")
+    return [*world.ops, world.do(LOG, "read")], final
+
+
+@case("I4 two calls got each other's answers")
+def swapped(world: Honest) -> Spoilt:
+    first, second = world.do(LOG, "append"), world.do(LOG, "append", client=1)
+    return [
+        changed(first, answered=9.0, value=second.value, version=second.version),
+        changed(second, value=first.value, version=first.version),
+    ], world.final()
+
+
+@case("I4 another transfer was made than was asked for")
+def other_transfer(world: Honest) -> Spoilt:
+    return [changed(world.do(BANK, "transfer", 0, 1, 60), asked=[0, 1, 50])], world.final()
+
+
+@case("I4 money is missing")
+def money_is_missing(world: Honest) -> Spoilt:
+    world.do(BANK, "transfer", 0, 1, 60)
+    world.object(BANK).balances[1] -= 1
+    return [*world.ops, world.do(BANK, "audit")], world.final()
+
+
+@case("I4 a transfer was rejected that was covered")
+def was_covered(world: Honest) -> Spoilt:
+    world.do(BANK, "transfer", 0, 1, 60)
+    return [*world.ops, changed(world.do(BANK, "transfer", 0, 1, 60), asked=[0, 1, 40])], world.final()
+
+
+@case("I4 a journal was full that was not")
+def was_not_full(world: Honest) -> Spoilt:
+    op = world.do(LOG, "append")
+    rejected = changed(op, token=2, outcome="not_applied", value=["full", *op.value], invoked=2.0, answered=2.1)
+    return [op, rejected], world.final()
+
+
+@case("I5 two incarnations took turns")
+def took_turns(world: Honest) -> Spoilt:
+    for client, epoch in enumerate((1, 2, 1)):
+        world.epoch = epoch
+        world.do(LOG, "append", client=client)
+    return world.ops, world.final()
+
+
+@case("I5 an earlier incarnation answered after its successor had written")
+def zombie_answers(world: Honest) -> Spoilt:
+    world.epoch = 2
+    world.do(LOG, "append")
+    world.epoch = 1
+    world.do(LOG, "read", client=1)
+    return world.ops, world.final()
+
+
+@case("I5 an answer is of another incarnation than its entry")
+def answer_of_another(world: Honest) -> Spoilt:
+    first = world.do(LOG, "append")
+    return [first, changed(world.do(LOG, "append", client=1), epoch=2)], world.final()
+
+
+@case("I5 a commit is missing")
+def missing_commit(world: Honest) -> Spoilt:
+    world.do(LOG, "append")
+    final = world.final()
+    final.store[LOG] = final.store[LOG]._replace(version=2)
+    return world.ops, final
+
+
+@case("I5 the state is mixed from two")
+def mixed(world: Honest) -> Spoilt:
+    op = world.do(LOG, "append", outcome="unknown")
+    final = world.final()
+    edit(final, LOG, chain=4711)
+    return [op], final
+
+
+@case("I5 a state has parts of two")
+def parts_of_two(world: Honest) -> Spoilt:
+    op = world.do(BANK, "transfer", 0, 1, 60, outcome="unknown")
+    final = world.final()
+    edit(final, BANK, moves=[])
+    return [op], final
+
+
+@case("I6 an alarm fired twice")
+def fired_twice(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", NOW - 50, 0, 0.0, 0)
+    row = world.rows[TIMERS]["x"]
+    world.fire(TIMERS, "x")
+    world.rows[TIMERS]["x"] = row
+    world.fire(TIMERS, "x")
+    return world.ops, world.final()
+
+
+@case("I6 a repeated alarm fired twice for one tick")
+def tick_twice(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", NOW - 50, 3, 0.5, 0)
+    for _ in range(2):
+        world.rows[TIMERS]["x"] = world.rows[TIMERS]["x"]._replace(at=moment(NOW - 50))
+        world.fire(TIMERS, "x")
+    return world.ops, world.final()
+
+
+@case("I6 an alarm fired early")
+def early(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", FAR, 0, 0.0, 0)
+    world.fire(TIMERS, "x")
+    return world.ops, world.final()
+
+
+@case("I6 an alarm fired for another time than it was armed for")
+def other_time(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", NOW - 50, 0, 0.0, 0)
+    world.rows[TIMERS]["x"] = world.rows[TIMERS]["x"]._replace(at=moment(NOW - 51))
+    world.fire(TIMERS, "x")
+    return world.ops, world.final()
+
+
+@case("I6 an alarm fired after it was cancelled")
+def fired_after_cancelling(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", NOW - 50, 0, 0.0, 0)
+    row = world.rows[TIMERS]["x"]
+    world.do(TIMERS, "cancel", "x")
+    world.rows[TIMERS]["x"] = row
+    world.fire(TIMERS, "x")
+    return world.ops, world.final()
+
+
+@case("I6 an alarm is gone from state and rows")
+def gone(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", FAR, 0, 0.0, 0)
+    world.rows[TIMERS].clear()
+    final = world.final()
+    edit(final, TIMERS, armed={})
+    return world.ops, final
+
+
+@case("I6 an alarm was given up that fails no more")
+def given_up(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", NOW - 50, 0, 0.0, 1)
+    world.rows[TIMERS]["x"] = world.rows[TIMERS]["x"]._replace(is_parked=True, attempts=4)
+    return world.ops, world.final()
+
+
+@case("I6 a firing that failed left its effect")
+def failed_effect(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", NOW - 50, 0, 0.0, 1)
+    world.fire(TIMERS, "x")
+    edit_event(world, 1, 5, 0)
+    return world.ops, world.final()
+
+
+@case("I7 an alarm that the state has armed has no row")
+def no_row(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", FAR, 0, 0.0, 0)
+    world.rows[TIMERS].clear()
+    return world.ops, world.final()
+
+
+@case("I7 a row is left of an alarm that was cancelled")
+def row_is_left(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", FAR, 0, 0.0, 0)
+    row = world.rows[TIMERS]["x"]
+    world.do(TIMERS, "cancel", "x")
+    world.rows[TIMERS]["x"] = row
+    return world.ops, world.final()
+
+
+@case("I7 a row has another time")
+def other_row(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", FAR, 0, 0.0, 0)
+    world.rows[TIMERS]["x"] = world.rows[TIMERS]["x"]._replace(at=moment(FAR + 1))
+    return world.ops, world.final()
+
+
+@case("I7 state and alarms were seen to disagree")
+def disagreed(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", FAR, 0, 0.0, 0)
+    look = world.do(TIMERS, "look")
+    return [world.ops[0], changed(look, value=[*look.value[:2], ["x"]])], world.final()
+
+
+@case("I8 memory is not the store")
+def other_memory(world: Honest) -> Spoilt:
+    world.do(LOG, "append")
+    final = world.final()
+    final.memory = {LOG: b'{"tokens": []}'}
+    return world.ops, final
+
+
+@case("I8 an object is in the store alone")
+def not_in_memory(world: Honest) -> Spoilt:
+    world.do(LOG, "append")
+    final = world.final()
+    final.memory = {}
+    return world.ops, final
+
+
+@case("I9 a client did not get through")
+def no_service(world: Honest) -> Spoilt:
+    final = world.final()
+    final.probes.append(Probe(2, 0, 4, 0.1))
+    return world.ops, final
+
+
+@case("I9 a client got through late")
+def late_service(world: Honest) -> Spoilt:
+    final = world.final()
+    final.probes.append(Probe(2, 0, 5, 11.0))
+    return world.ops, final
+
+
+@case("I9 an alarm fired late")
+def late_alarm(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", NOW - 50, 0, 0.0, 0)
+    world.fire(TIMERS, "x")
+    final = world.final()
+    final.healed_at = NOW - 60
+    return world.ops, final
+
+
+@case("I9 an alarm never fired")
+def never_fired(world: Honest) -> Spoilt:
+    world.do(TIMERS, "arm", "x", NOW - 50, 0, 0.0, 0)
+    final = world.final()
+    final.healed_at, final.ended_at = NOW - 60, NOW
+    return world.ops, final
+
+
+@case("I10 a client is answered by an earlier incarnation than before")
+def back_to_a_zombie(world: Honest) -> Spoilt:
+    world.do(LOG, "append")
+    for epoch in (2, 1):
+        world.epoch = epoch
+        world.do(LOG, "read", client=1)
+    return world.ops, world.final()
+
+
+@case("I11 a call was neither answered nor given up")
+def unaccounted(world: Honest) -> Spoilt:
+    final = world.final()
+    final.accounts.calls += 1
+    return world.ops, final
+
+
+@case("I11 a client still waits for a call")
+def still_waiting(world: Honest) -> Spoilt:
+    final = world.final()
+    final.accounts.engine_in_flight = 1
+    return world.ops, final
+
+
+@case("I11 a queue is not empty")
+def queue(world: Honest) -> Spoilt:
+    final = world.final()
+    final.accounts.queues["shard 1 gated"] = 1
+    return world.ops, final
+
+
+@case("I11 a process is left")
+def leak(world: Honest) -> Spoilt:
+    final = world.final()
+    final.accounts.leaks.append("process 4711")
+    return world.ops, final
+
+
+@case("I12 a fault never struck")
+def no_fault(world: Honest) -> Spoilt:
+    final = world.final()
+    final.faults["cut"] = 0
+    return world.ops, final
