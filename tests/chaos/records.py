@@ -41,7 +41,7 @@ class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """[last token, chain] and what the kind adds; after a rejection [its name, last token, chain]."""
     epoch: int = 0
     """Which incarnation of a shard answered: grows with each; 0: none did."""
-    version: int = 0
+    version: int = -1
     """Length of the object's journal that the answer shows, its own entry included; an error that shows none: -1."""
     asked: Any = None
     """The arguments that the checker needs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from tests.chaos import spoilt_runs  # noqa: F401 - its cases are among those of `spoilt`
 from tests.chaos.checker import check
 from tests.chaos.final import Final
 from tests.chaos.honest import Honest

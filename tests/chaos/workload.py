@@ -182,15 +182,15 @@ class Workload:
         chance = self._chance
         luck = chance.random()
         left, every, fails, seconds = 0, 0.0, 0, chance.uniform(0, 5)
-        if luck < 0.02:
+        if luck < 0.08:
             seconds += FAR_SECONDS
-        elif luck < 0.12:
-            left = chance.randint(1, 3)
         elif luck < 0.16:
+            left = chance.randint(1, 3)
+        elif luck < 0.20:
             left, every = chance.randint(2, 5), 0.3
-        elif luck < 0.19:
+        elif luck < 0.23:
             fails = chance.randint(1, 2)
-        elif luck < 0.195:
+        elif luck < 0.235:
             fails = ALWAYS
         due = round(time.time() + seconds, 3)
         asked = [f"n{self._last_token + 1}", due, left, every, fails]

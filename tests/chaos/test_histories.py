@@ -1,0 +1,175 @@
+"""Clients, records and checker together on a server that nobody disturbs, and lies told about what they recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.chaos.at_rest import disagreements, read_at_rest
+from tests.chaos.checker import check
+from tests.chaos.final import Final
+from tests.chaos.load import SETTINGS, Load, gather
+from tests.chaos.records import Op, Recorded
+from tests.chaos.workload import MIX
+from tests.support import postgres
+from tests.support.eventually import eventually
+from tests.support.server import Server
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("chaos-histories")]
+
+SHARDS = 2
+OPERATIONS = 3000
+
+
+@dataclass
+class Run:
+    """A run that went well."""
+
+    ops: list[Op]
+    final: Final
+    recorded: Recorded
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """3,000 operations on SQLite, with a pause in the middle; read back from their files."""
+    parent = postgres.shared_directory() / "tests"
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="", dir=parent, ignore_cleanup_errors=True) as name:
+        server = Server(Path(name), f"sqlite:///{name}/store", **SETTINGS, shards=SHARDS)
+        try:
+            server.start()
+            final = work(server, Path(name) / "ops")
+            assert server.stop() == 0
+        finally:
+            server.end()
+        final.store = asyncio.run(read_at_rest(str(server.settings["store"]), SHARDS))
+        recorded = Recorded(Path(name) / "ops")
+        yield Run([op for _, ops in recorded for op in ops], final, recorded)
+
+
+def work(server: Server, folder: Path) -> Final:
+    """Everything but what rests in the store."""
+    with Load(server.endpoint, folder, seed=1, clients=2, in_flight=20) as load:
+        advance(load, OPERATIONS // 2)
+        load.pause()
+        assert load.progress().in_flight == 0
+        load.resume()
+        advance(load, OPERATIONS)
+        healed_at = time.time()
+        load.served()
+        probes, accounts = load.finish()
+    ended_at = time.time()
+    memory, accounts.queues = gather(server.endpoint)
+    return Final(
+        memory=memory, probes=probes, accounts=accounts, healed_at=healed_at, ended_at=ended_at, liveness_seconds=60
+    )
+
+
+def advance(load: Load, goal: int) -> None:
+    """Until so many operations were acknowledged."""
+    eventually(lambda: load.progress().acknowledged >= goal, timeout=60, state=load.progress)
+
+
+def test_a_calm_run_keeps_every_promise(run: Run) -> None:
+    """The checker has nothing to say of it, neither of the files nor of the operations in them."""
+    assert check(run.recorded, run.final) == []
+    assert check(run.ops, run.final) == []
+    assert disagreements(run.final.store) == []
+
+
+def test_a_calm_run_has_everything_in_it(run: Run) -> None:
+    """All kinds of operations, with keys and without, rejections, and whatever can happen to alarms."""
+    kinds = Counter(op.kind for op in run.ops if op.outcome == "ok")
+    states = [json.loads(rest.state) for rest in run.final.store.values()]
+    events = Counter(event[0] for state in states for event in state.get("events", []))
+    assert kinds.keys() == MIX.keys()
+    assert {op.keyed for op in run.ops if op.kind == "append"} == {True, False}
+    assert {"ok", "not_applied"} <= {op.outcome for op in run.ops}
+    assert {*events} == {"arm", "cancel", "fire"}
+    assert {probe.completed for probe in run.final.probes} == {5}
+    assert len(run.final.probes) == 4
+    assert run.recorded.count == len(run.ops) > OPERATIONS
+
+
+def test_an_acknowledged_operation_that_the_store_lost_is_missed(run: Run) -> None:
+    """The last entry of a journal, and all that goes with it, taken out of the store."""
+    final = deepcopy(run.final)
+    name, rest = max(final.store.items(), key=lambda each: each[0].startswith("Log") * each[1].version)
+    state = json.loads(rest.state)
+    before = {op.version: op.value[1] for op in run.ops if op.object == name and op.outcome == "ok"}
+    length = max(length for length in before if length < len(state["tokens"]))
+    del state["tokens"][length:]
+    state["chain"] = before[length]
+    final.store[name] = rest._replace(state=json.dumps(state).encode(), version=length)
+
+    assert ("I1", name) in {(found.invariant, found.where) for found in check(run.ops, final)}
+
+
+def test_an_operation_that_nobody_made_is_found(run: Run) -> None:
+    """An acknowledged one is taken out of the records: its entry is of nobody."""
+    gone = next(op for op in run.ops if op.kind == "append" and op.outcome == "ok")
+
+    found = check([op for op in run.ops if op is not gone], run.final)
+
+    assert [(each.invariant, each.where) for each in found] == [("I2", gone.object)]
+
+
+def test_answers_that_were_swapped_are_found(run: Run) -> None:
+    """Two clients of one object are given each other's."""
+    appends = [op for op in run.ops if op.kind == "append" and op.outcome == "ok"]
+    one = appends[0]
+    other = next(op for op in appends if op.object == one.object and op.token != one.token)
+    lies = {id(one): told(one, other), id(other): told(other, one)}
+
+    found = check([lies.get(id(op), op) for op in run.ops], run.final)
+
+    assert {("I4", one.object)} <= {(each.invariant, each.where) for each in found}
+
+
+def test_a_read_that_comes_late_is_stale(run: Run) -> None:
+    """The first read of a journal, told as if it had been the last operation of all."""
+    last = max(op.answered for op in run.ops if op.answered is not None)
+    read = next(op for op in run.ops if op.kind == "read" and is_outdated(op, run.final))
+    late = msgspec.structs.replace(read, client=77, invoked=last + 1, answered=last + 2)
+
+    found = check([late if op is read else op for op in run.ops], run.final)
+
+    assert [(each.invariant, each.where) for each in found] == [("I4", read.object)]
+
+
+def test_an_alarm_that_left_the_store_is_missed(run: Run) -> None:
+    """Its row alone, or its row and its name in the state."""
+    final = deepcopy(run.final)
+    name = next(name for name, rest in final.store.items() if any(not row.is_parked for row in rest.alarms.values()))
+    rows = final.store[name].alarms
+    del rows[next(each for each, row in rows.items() if not row.is_parked)]
+    assert [(found.invariant, found.where) for found in check(run.ops, final)] == [("I7", name)]
+
+    state = json.loads(final.store[name].state)
+    state["armed"] = {each: row.token for each, row in rows.items()}
+    final.store[name] = final.store[name]._replace(state=json.dumps(state).encode())
+    final.memory = None
+    assert [(found.invariant, found.where) for found in check(run.ops, final)] == [("I6", name)]
+
+
+def told(op: Op, other: Op) -> Op:
+    """An operation with the answer to another one."""
+    return msgspec.structs.replace(op, value=other.value, version=other.version, epoch=other.epoch)
+
+
+def is_outdated(op: Op, final: Final) -> bool:
+    """Whether more was appended after a read."""
+    rest: Any = final.store.get(op.object)
+    return rest is not None and op.outcome == "ok" and op.version < rest.version
