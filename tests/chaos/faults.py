@@ -17,7 +17,7 @@ from durable_engine.watchdog import is_stopped
 from tests.chaos.rig import holds_lock
 from tests.chaos.slow_reader import pile_up
 from tests.support.eventually import eventually
-from tests.support.server import is_alive
+from tests.support.server import children_of, is_alive
 
 if TYPE_CHECKING:
     from tests.chaos.nemesis import Nemesis
@@ -127,8 +127,9 @@ def pause(nemesis: Nemesis, chance: random.Random) -> None:
 def kill_fork_server(nemesis: Nemesis, chance: random.Random) -> None:
     """Kill -9 of the process that shards are forked from; they die with it."""
     rig = nemesis.rig
-    before = rig.processes()
-    [fork_server] = set(rig.server.descendants()) - set(before.values())
+    before = {shard: rig.process(shard) for shard in range(rig.shards)}
+    parents = [pid for pid in children_of(rig.server.pid) if set(before.values()) & {*children_of(pid)}]
+    [fork_server] = parents  # one that a reload has left behind has no shards any more
     every = range(rig.shards)
     nemesis.strike("kill of the fork server", fork_server, signal.SIGKILL, "", *every, replaces=True)
     for shard, pid in before.items():

@@ -2,7 +2,7 @@
 
 Real processes make no run like another, but the faults, their order, their victims and their lengths are the seed's.
 They are dealt like cards: the first deck holds each fault once, so that even a short run shows them all; the decks that
-follow hold the frequent ones many times. When only some counts are wanting still, only what counts for them is dealt.
+follow hold the frequent ones many times. When only some counts are wanting still, what counts for others is left out.
 """
 
 from __future__ import annotations
@@ -88,10 +88,9 @@ class Plan:
         return self._deal([card.name for card in self._cards if card.first or len(self._cards) < FEW])
 
     def following(self, wanting: set[str]) -> Iterator[tuple[str, random.Random]]:
-        """A deck; of nothing but what counts for what is `wanting`, unless that is nothing."""
-        yield from self._deal(
-            [card.name for card in self._cards if not wanting or card.counts_for in wanting for _ in range(card.times)]
-        )
+        """A deck; when something is `wanting`, without what counts for anything else."""
+        kept = [card for card in self._cards if not wanting or card.counts_for in {"", *wanting}]
+        yield from self._deal([card.name for card in kept for _ in range(card.times)])
 
     def _deal(self, names: list[str]) -> list[tuple[str, random.Random]]:
         self._chance.shuffle(names)
