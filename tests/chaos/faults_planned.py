@@ -47,6 +47,7 @@ def reload(nemesis: Nemesis, chance: random.Random) -> None:
     nemesis.note("reload")
     status = eventually(lambda: _ended(nemesis), timeout=RECOVERY_SECONDS, state=lambda: rig.server.log[-3000:])
     assert status == "done", status
+    rig.until_settled()
     assert not set(before.values()) & set(rig.processes().values())
     rig.until_served()
 
@@ -57,7 +58,7 @@ def kill_while_reloading(nemesis: Nemesis, chance: random.Random) -> None:
     rig.ask("reload")
     nemesis.note("reload")
     time.sleep(chance.uniform(0, 1.5))  # wherever that is
-    nemesis.kill(shard, kind="kill in a reload")
+    nemesis.strike("kill in a reload", rig.process(shard), signal.SIGKILL, "kills", replaces=True)
     eventually(lambda: _ended(nemesis), timeout=RECOVERY_SECONDS, state=lambda: rig.server.log[-3000:])
     rig.until_served()
 

@@ -51,6 +51,7 @@ class Nemesis:
 
     def do(self, name: str, chance: random.Random) -> None:
         """One fault, from the harm to the recovery, and a moment of calm. AssertionError when it did not strike."""
+        self.rig.until_settled()
         before = len(self.strikes)
         FAULTS[name](self, chance)
         assert len(self.strikes) > before, f"{name} did not strike"

@@ -95,14 +95,21 @@ class Rig:
         link.rename(self.folder / "engine.sock")
         return server
 
-    def processes(self, server: Server | None = None) -> dict[int, int]:
-        """Shard: process id, of those that run."""
-        found = {}
-        for pid in (server or self.server).descendants():
-            name = comm_of(pid)
-            if name.startswith(_COMM):
-                found[int(name.removeprefix(_COMM))] = pid
-        return found
+    def processes(self) -> dict[int, int]:
+        """Shard: process id, of those that run. While a shard gives way to another process there are two of it."""
+        return dict(self._all_processes())
+
+    def _all_processes(self) -> list[tuple[int, int]]:
+        names = [(comm_of(pid), pid) for pid in self.server.descendants()]
+        return [(int(name.removeprefix(_COMM)), pid) for name, pid in names if name.startswith(_COMM)]
+
+    def until_settled(self) -> None:
+        """Until each shard has one process."""
+
+        def look() -> bool:
+            return sorted(shard for shard, _ in self._all_processes()) == [*range(self.shards)]
+
+        eventually(look, timeout=RECOVERY_SECONDS, state=lambda: f"{self._all_processes()}\n{self.server.log[-3000:]}")
 
     def process(self, shard: int) -> int:
         """The process id of a shard, waited for."""
