@@ -19,11 +19,12 @@ def link(chain: int, *entry: Any) -> int:
 class _Process:
     """This one; a fork begins another."""
 
-    born = time.monotonic_ns()
+    born = 0
+    """As an instance of the objects in it: when it was first asked."""
 
     @classmethod
     def begin(cls) -> None:
-        cls.born = time.monotonic_ns()
+        cls.born = 0
 
 
 os.register_at_fork(after_in_child=_Process.begin)
@@ -32,6 +33,9 @@ os.register_at_fork(after_in_child=_Process.begin)
 def incarnation() -> int:
     """What tells this process from every other, and grows from one that serves an object to its successor.
 
-    It is the time at which this process began: nanoseconds of a clock that all processes of a machine share.
+    It is the time at which this process was first asked, in nanoseconds of a clock that all processes of a machine
+    share. Not that of its fork: one that stood by may follow one that was forked later.
     """
+    if not _Process.born:
+        _Process.born = time.monotonic_ns()
     return _Process.born

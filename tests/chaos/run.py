@@ -169,7 +169,8 @@ class Run:
                 continue
             for dealt in plan.following(set() if self._is_early() else wanting):
                 yield dealt
-                if self._wanting(nemesis, clients) != wanting and not self._is_early():
+                now = self._wanting(nemesis, clients)
+                if not self._is_early() and (now != wanting or not now):
                     break
 
     def _wanting(self, nemesis: Nemesis, clients: load.Load) -> set[str]:
