@@ -192,7 +192,7 @@ def test_two_supervisors_fire_each_alarm_once(
 def test_a_stopped_shard_that_wakes_after_the_takeover_fires_nothing(
     make_storm: MakeStorm, store: str, runs: Runs, tmp_path: Path
 ) -> None:
-    """parity 92: its alarms are due in its memory, and it is the owner no more: not even their methods run."""
+    """parity 92, fault A6: its alarms are due in its memory, and it is no owner any more: no method runs."""
     first = make_storm(store, stall_timeout=600).start()
     zombies = [shard["pid"] for shard in first.shards()]
     frozen = [first.pid, *first.descendants()]

@@ -38,7 +38,7 @@ def family_of(pid: int) -> list[int]:
 
 
 def test_an_engine_starts_shards_in_a_program_with_threads(tmp_path: Path) -> None:
-    """Nothing is forked from the program itself, so threads that hold locks do no harm; closing leaves nothing."""
+    """fault A16: nothing is forked from the program itself, so its threads and locks do no harm; closing leaves nothing."""
     lock, stop = threading.Lock(), threading.Event()
     holder = threading.Thread(target=lambda: (lock.acquire(), stop.wait()))
     holder.start()
@@ -87,7 +87,7 @@ def test_nothing_is_left_of_a_killed_program(tmp_path: Path) -> None:
 
 
 def test_what_handlers_print_never_blocks_a_shard(tmp_path: Path) -> None:
-    """More than any pipe holds goes to stderr, and the calls are answered."""
+    """fault D15: more than any pipe holds goes to stderr, and the calls are answered."""
     module = tmp_path / "talkative.py"
     module.write_text(
         "from durable_engine import DurableObject, handler\n\n\n"

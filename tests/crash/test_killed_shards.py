@@ -26,7 +26,7 @@ def advance(load: Load, by: int) -> None:
 
 
 def test_an_idle_shard_that_is_killed_comes_back_with_its_state(make_server: MakeServer, store: str) -> None:
-    """parity 72: a new process with a higher epoch serves the same partitions; its neighbour notices nothing."""
+    """parity 72, fault A1: a new process with a higher epoch serves its partitions; its neighbour notices nothing."""
     server = make_server(store).start()
     with server.client() as client:
         assert [client.call_by_name("Counter", str(n), "increment", [n], {}) for n in range(20)] == list(range(20))
@@ -43,7 +43,7 @@ def test_an_idle_shard_that_is_killed_comes_back_with_its_state(make_server: Mak
 
 
 def test_kills_under_load_lose_and_double_nothing(make_server: MakeServer, store: str) -> None:
-    """parity 50, 72: with exactly-once calls clients see no error at all, and every count is exact."""
+    """parity 50, 72, fault A4: with exactly-once calls clients see no error at all, and every count is exact."""
     server = make_server(store).start()
     chance = random.Random(20130101)
 
@@ -58,7 +58,7 @@ def test_kills_under_load_lose_and_double_nothing(make_server: MakeServer, store
 
 
 def test_kills_under_load_without_keys_tell_the_truth(make_server: MakeServer) -> None:
-    """Calls without a key are never run twice; what is reported as not applied was not."""
+    """fault A2, A3: calls without a key are never run twice; what is reported as not applied was not."""
     server = make_server().start()
 
     with Load(server.endpoint, exactly_once=False) as load:
@@ -73,7 +73,7 @@ def test_kills_under_load_without_keys_tell_the_truth(make_server: MakeServer) -
 
 
 def test_all_shards_killed_at_once_all_come_back(make_server: MakeServer) -> None:
-    """parity 72: in whatever order, with nothing lost."""
+    """parity 72, fault A9: in whatever order, with nothing lost."""
     server = make_server(shards=4).start()
 
     with Load(server.endpoint, exactly_once=True) as load:
@@ -115,7 +115,7 @@ def test_a_stopped_fork_server_is_replaced(make_server: MakeServer) -> None:
 
 
 def test_objects_that_do_not_import_any_more_are_reported(make_server: MakeServer, tmp_path: Path) -> None:
-    """When the fork server has to start anew on broken code, the error is shown; repaired code is picked up."""
+    """fault A12: a fork server that starts anew on broken code shows the error; repaired code is picked up."""
     module = tmp_path / "fragile.py"
     module.write_text(OBJECTS.read_text())
     server = make_server(objects=(str(module),)).start()

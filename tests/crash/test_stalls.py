@@ -35,7 +35,7 @@ def test_a_shard_stopped_for_too_long_is_replaced(make_server: MakeServer, store
 
 
 def test_a_shard_stopped_for_a_moment_goes_on(server: Server) -> None:
-    """A call made meanwhile is only late: same process, same epoch, no error."""
+    """fault A8: a call made meanwhile is only late: same process, same epoch, no error."""
     with server.client(timeout=20) as client, ThreadPoolExecutor() as threads:
         before = server.shard(0)
         os.kill(before["pid"], signal.SIGSTOP)
@@ -50,7 +50,7 @@ def test_a_shard_stopped_for_a_moment_goes_on(server: Server) -> None:
 
 
 def test_a_handler_that_never_returns_is_dumped_killed_and_struck(make_server: MakeServer) -> None:
-    """The log shows where it was stuck; its neighbours are back at once with their state."""
+    """fault D4: the log shows where it was stuck; its neighbours are back at once with their state."""
     server = make_server(shards=1, stall_timeout=1.0).start()
     with server.client(timeout=20) as client:
         client.call_by_name("Counter", "neighbour", "increment", [], {})
@@ -66,7 +66,7 @@ def test_a_handler_that_never_returns_is_dumped_killed_and_struck(make_server: M
 
 
 def test_a_handler_that_blocks_for_a_while_is_warned_of(make_server: MakeServer) -> None:
-    """The warning carries the stack; the shard lives on."""
+    """fault D5: the warning carries the stack; the shard lives on."""
     server = make_server(shards=1, stall_warning=0.2, stall_timeout=20.0).start()
     with server.client(timeout=20) as client:
         client.call_by_name("Bomb", "sleeper", "block", [1.0], {})
@@ -88,7 +88,7 @@ def explode(client: Client, object_id: str, how: str, times: int) -> list[Durabl
 
 
 def test_an_object_that_kills_its_shard_again_and_again_is_parked(make_server: MakeServer, store: str) -> None:
-    """The fourth call is refused and nothing is run; other objects are served, bombs of other ids too."""
+    """fault A17, A18: the fourth call is refused and nothing is run; others are served, bombs of other ids too."""
     server = make_server(store, shards=1).start()
     with server.client(timeout=20) as client:
         errors = explode(client, "b", "leave", 4)
@@ -102,7 +102,7 @@ def test_an_object_that_kills_its_shard_again_and_again_is_parked(make_server: M
 
 
 def test_a_parked_object_is_served_again_when_unparked(make_server: MakeServer) -> None:
-    """Unparking wipes its record; another restart of the shard does not park it anew."""
+    """fault A18: unparking wipes its record; another restart of the shard does not park it anew."""
     server = make_server(shards=1).start()
     with server.client(timeout=20) as client:
         explode(client, "b", "leave", 3)
@@ -131,7 +131,7 @@ def test_a_parked_object_is_found_by_its_class_id_and_tenant(make_server: MakeSe
 
 
 def test_a_crash_in_c_code_leaves_its_stack(make_server: MakeServer) -> None:
-    """A segmentation fault is a strike, and the log shows the handler."""
+    """fault A17: a segmentation fault is a strike, and the log shows the handler."""
     server = make_server(shards=1).start()
     with server.client(timeout=20) as client:
         explode(client, "segfault", "crash", 1)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.mark.parametrize("bind", ["ipc", "tcp"])
 def test_a_killed_supervisor_leaves_no_process_and_no_obstacle(make_server: MakeServer, bind: str) -> None:
-    """parity 72: its shards die with it, and the next one starts at once, on the same store and address."""
+    """parity 72, fault A10: its shards die with it, and the next one starts at once, on the same store and address."""
     first = make_server() if bind == "ipc" else make_server(bind=f"tcp://127.0.0.1:{free_port()}")
     first.start()
     with first.client() as client:
@@ -62,7 +62,7 @@ def endpoints_of(server: Server) -> list[str]:
 
 
 def test_a_killed_supervisor_takes_stopped_shards_with_it(server: Server) -> None:
-    """A shard that could not run any code dies all the same."""
+    """fault A10: a shard that could not run any code dies all the same."""
     shards = [shard["pid"] for shard in server.shards()]
     for pid in shards:
         os.kill(pid, signal.SIGSTOP)
@@ -89,7 +89,7 @@ def test_a_client_goes_on_with_the_next_supervisor(make_server: MakeServer, stor
 
 
 def test_a_second_supervisor_is_refused(make_server: MakeServer, store: str, tmp_path: Path) -> None:
-    """It names the holder, starts nothing, and the first serves on."""
+    """fault A11: it names the holder, starts nothing, and the first serves on."""
     first = make_server(store).start()
     second = make_server(store, bind=f"ipc://{tmp_path}/other.sock")
 
@@ -105,7 +105,7 @@ def test_a_second_supervisor_is_refused(make_server: MakeServer, store: str, tmp
 
 
 def test_a_takeover_fences_the_first_supervisor(make_server: MakeServer, store: str) -> None:
-    """The first one stops with a clear message; the second serves at the same address what was acknowledged."""
+    """fault A11: the first one stops with a clear message; the second serves at its address what was acknowledged."""
     first = make_server(store).start()
     with first.client() as client:
         client.call_by_name("Counter", "c", "increment", [], {})
@@ -135,7 +135,7 @@ def test_a_takeover_under_load_loses_nothing(make_server: MakeServer, store: str
 
 
 def test_sigterm_under_load_finishes_what_was_taken_in(make_server: MakeServer, store: str) -> None:
-    """Exit code 0, no process left, every acknowledged increment there after the next start."""
+    """fault A13: exit code 0, no process left, every acknowledged increment there after the next start."""
     server = make_server(store).start()
     with Load(server.endpoint, exactly_once=True) as load:
         eventually(lambda: load.total > 300)
@@ -151,7 +151,7 @@ def test_sigterm_under_load_finishes_what_was_taken_in(make_server: MakeServer, 
 
 
 def test_sigterm_waits_for_a_running_turn(server: Server) -> None:
-    """A call that is being served is served to its end, and answered."""
+    """fault A13: a call that is being served is served to its end, and answered."""
     with server.client(timeout=20) as client, ThreadPoolExecutor() as threads:
         call = threads.submit(client.call_by_name, "Counter", "slow", "increment_slowly", [0.7], {}, timeout=20)
         eventually(lambda: turns_of(server) > 0)
@@ -176,7 +176,7 @@ def test_sigterm_lets_turns_call_other_objects(server: Server) -> None:
 
 
 def test_a_second_signal_ends_the_server_at_once(server: Server) -> None:
-    """A turn that would take a minute is not waited for."""
+    """fault A13: a turn that would take a minute is not waited for."""
     with server.client() as client, ThreadPoolExecutor() as threads:
         call = threads.submit(client.call_by_name, "Counter", "slow", "increment_slowly", [60], {}, timeout=5)
         eventually(lambda: turns_of(server) > 0)
@@ -191,7 +191,7 @@ def test_a_second_signal_ends_the_server_at_once(server: Server) -> None:
 
 
 def test_a_turn_that_outlasts_the_drain_is_given_up(make_server: MakeServer) -> None:
-    """The drain time bounds the stop; the unfinished turn left no trace."""
+    """fault A13: the drain time bounds the stop; the unfinished turn left no trace."""
     server = make_server(drain_timeout=0.3).start()
     with server.client() as client, ThreadPoolExecutor() as threads:
         call = threads.submit(client.call_by_name, "Counter", "slow", "increment_slowly", [60], {}, timeout=5)

@@ -68,7 +68,7 @@ async def test_objects_are_called_by_reference_by_handler_and_by_name(kind: str)
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_errors_come_out_as_themselves(kind: str) -> None:
-    """parity 40, 47: rejections with their fields, bugs with their story; the state is as before."""
+    """parity 40, 47, fault D1: rejections with their fields, bugs with their story; the state is as before."""
     async with opened(kind) as engine:
         cart, counter = engine.at(Cart, "a"), engine.at(Counter, "a")
         await cart.add("tea", Decimal(1))
@@ -246,7 +246,7 @@ async def test_an_inherited_handler_addresses_the_class_it_was_taken_from(kind: 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_arguments_are_copied(kind: str) -> None:
-    """What the caller changes later does not reach the object."""
+    """fault D2: what the caller changes later does not reach the object."""
     async with opened(kind) as engine:
         words = ["a"]
         waiting = engine.call_by_name("Cart", "a", "add", [words, "1"])
@@ -273,7 +273,7 @@ async def test_statistics_are_one_tree(kind: str) -> None:
 
 
 async def test_a_result_over_the_limit_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
-    """The turn is undone, since its caller could never be told."""
+    """fault D12: the turn is undone, since its caller could never be told."""
     async with opened("embedded") as engine:
         with pytest.raises((TooLarge, InvalidArguments)):
             await engine.call_by_name("Cart", "a", "add", ["x" * RESULT_BYTES_MAX, "1"])

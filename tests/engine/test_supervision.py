@@ -58,7 +58,7 @@ def test_a_watchdog_that_overslept_condemns_nobody() -> None:
 
 
 def test_the_first_restart_is_immediate_and_later_ones_wait_longer() -> None:
-    """0, then 0.05 s doubling up to 5 s."""
+    """fault A12: 0, then 0.05 s doubling up to 5 s."""
     restarts = Restarts()
 
     delays = [restarts.died(float(now)) for now in range(11)]
@@ -94,7 +94,7 @@ def test_a_stable_minute_clears_the_record() -> None:
 
 
 def test_a_shard_that_dies_in_a_row_is_failing() -> None:
-    """The breaker opens with the fifth death in a row, and a repair closes it."""
+    """fault A12: the breaker opens with the fifth death in a row, and a repair closes it."""
     restarts = Restarts()
     for _ in range(FAILING_AFTER):
         assert not restarts.failing

@@ -93,7 +93,7 @@ async def test_a_dead_shard_does_nothing_more(durable: Durable, caplog: pytest.L
 
 @every_store
 async def test_a_crash_before_the_commit_leaves_nothing(durable: Durable, durable_store: str) -> None:
-    """The caller does not know, the store does."""
+    """fault A2: the caller does not know, the store does."""
     await durable.at(Counter, "a").increment()
     crash = durable.crash_at("before_commit")
     with pytest.raises(Unavailable) as caught:
@@ -106,7 +106,7 @@ async def test_a_crash_before_the_commit_leaves_nothing(durable: Durable, durabl
 
 @every_store
 async def test_a_crash_after_the_commit_leaves_all_of_it(durable: Durable, durable_store: str) -> None:
-    """Though the caller was not told."""
+    """fault A4: though the caller was not told."""
     crash = await durable.crash_at("after_commit")
     with pytest.raises(Unavailable) as caught:
         await durable.at(Counter, "a").increment()
@@ -118,7 +118,7 @@ async def test_a_crash_after_the_commit_leaves_all_of_it(durable: Durable, durab
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_key_hides_a_crash(durable: Durable, point: str) -> None:
-    """Wherever it strikes: the call is sent again, and has one effect."""
+    """fault A2, A4: wherever it strikes: the call is sent again, and has one effect."""
     await durable.at(Counter, "a").plan("reset", 0)
     await durable.engine.evict(Counter, "a")
     crash = durable.crash_at(point)
@@ -133,7 +133,7 @@ async def test_a_key_hides_a_crash(durable: Durable, point: str) -> None:
 @pytest.mark.parametrize("point", ["before_fire", "before_commit", "after_commit"])
 @every_store
 async def test_an_alarm_has_one_effect_whatever_crashes(durable: Durable, durable_store: str, point: str) -> None:
-    """It is fired again if its commit was not made, and not if it was."""
+    """fault A5: it is fired again if its commit was not made, and not if it was."""
     start = durable.now()
     await durable.at(Counter, "a").plan("reset", 60)
     crash = durable.crash_at(point)

@@ -44,7 +44,7 @@ async def test_objects_that_wait_to_be_loaded_are_bounded() -> None:
 
 
 async def test_one_hot_object_does_not_fill_the_gate_for_all() -> None:
-    """What waits for one object's commits is bounded by itself, so that its neighbours are served."""
+    """fault D16: what waits for one object's commits is bounded by itself, so that its neighbours are served."""
     async with Harness([Probe], gated_max=2000) as h:
         await asyncio.gather(h.call(Probe, "hot", "get"), h.call(Probe, "cool", "get"))
         h.world.hold()

@@ -20,7 +20,7 @@ async def test_a_chain_of_objects_answers() -> None:
 
 @pytest.mark.parametrize("path", [["a"], ["b", "a"], ["b", "c", "a"]])
 async def test_a_circle_is_answered_at_once_with_its_chain(path: list[str]) -> None:
-    """No waiting for a timeout, and every turn of the circle is undone."""
+    """fault D9: no waiting for a timeout, and every turn of the circle is undone."""
     async with Harness([Node]) as h:
         with pytest.raises(ReentrantCall) as circle:
             await answered(h.call(Node, "a", "visit", [path]))
@@ -31,7 +31,7 @@ async def test_a_circle_is_answered_at_once_with_its_chain(path: list[str]) -> N
 
 
 async def test_two_objects_that_call_each_other_do_not_wait_for_ever() -> None:
-    """Crossing calls are a circle too."""
+    """fault D9: crossing calls are a circle too."""
     async with Harness([Node]) as h:
         one = h.call(Node, "a", "change_then_call", ["b"])
         two = h.call(Node, "b", "change_then_call", ["a"])
@@ -41,7 +41,7 @@ async def test_two_objects_that_call_each_other_do_not_wait_for_ever() -> None:
 
 
 async def test_an_outgoing_call_waits_for_what_its_object_has_seen() -> None:
-    """The call leaves only when the earlier turn is durable."""
+    """fault D10: the call leaves only when the earlier turn is durable."""
     async with Harness([Node]) as h:
         await asyncio.gather(h.call(Node, "a", "get"), h.call(Node, "b", "get"))
         h.world.hold()
@@ -56,7 +56,7 @@ async def test_an_outgoing_call_waits_for_what_its_object_has_seen() -> None:
 
 
 async def test_a_one_way_call_leaves_with_its_turn_or_not_at_all() -> None:
-    """After the commit; never when the turn was undone."""
+    """fault D10: after the commit; never when the turn was undone."""
     async with Harness([Node]) as h:
         await asyncio.gather(h.call(Node, "a", "get"), h.call(Node, "b", "get"))
         h.world.hold()
@@ -74,7 +74,7 @@ async def test_a_one_way_call_leaves_with_its_turn_or_not_at_all() -> None:
 
 
 async def test_a_reentrant_class_lets_its_own_chain_in() -> None:
-    """The inner turn runs while the outer waits, and both are stored."""
+    """fault D9: the inner turn runs while the outer waits, and both are stored."""
     async with Harness([Friendly, Relay]) as h:
         assert await h.call(Friendly, "f", "outer", ["inner"]) == ["outer begins", "inner", "outer ends"]
 

@@ -27,7 +27,7 @@ WRONG = [*wrong_fields.WRONG, *wrong_methods.WRONG, *wrong_versions.WRONG]
 
 @pytest.mark.parametrize(("declare", "message"), WRONG, ids=[each[0].__name__ for each in WRONG])
 def test_a_wrong_declaration_fails_at_definition(declare: Callable[[], None], message: str) -> None:
-    """parity 10, 12, 13, 16: the message says what to write instead."""
+    """parity 10, 12, 13, 16, fault D14: the message says what to write instead."""
     with pytest.raises(DefinitionError) as wrong:
         declare()
     assert message in str(wrong.value)

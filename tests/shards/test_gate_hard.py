@@ -36,7 +36,7 @@ async def test_a_turn_that_lost_its_ground_calls_nobody() -> None:
 
 
 async def test_a_send_carries_what_it_was_given() -> None:
-    """What a later turn does to a list that was sent along is not sent."""
+    """fault D2: what a later turn does to a list that was sent along is not sent."""
     async with Harness([Probe]) as h:
         await asyncio.gather(h.call(Probe, "a", "get"), h.call(Probe, "b", "get"))
         h.world.hold()
@@ -50,7 +50,7 @@ async def test_a_send_carries_what_it_was_given() -> None:
 
 
 async def test_a_rejection_carries_what_it_was_given() -> None:
-    """An error that waits for a commit tells the state as it was, not as later turns have made it."""
+    """fault D2: an error that waits for a commit tells the state as it was, not as later turns have made it."""
     async with Harness([Probe]) as h:
         await h.call(Probe, "a", "note", ["durable"])
         h.world.hold()
@@ -66,7 +66,7 @@ async def test_a_rejection_carries_what_it_was_given() -> None:
 
 
 async def test_the_fields_of_a_rejection_are_not_the_state() -> None:
-    """A caller in the same process gets copies: what it does to them happens to nobody's object."""
+    """fault D2: a caller in the same process gets copies: what it does to them happens to nobody's object."""
     async with Harness([Probe]) as h:
         await h.call(Probe, "a", "note", ["durable"])
         with pytest.raises(WithLog) as refused:
@@ -88,7 +88,7 @@ async def test_a_stopped_shard_says_nothing_more() -> None:
 
 
 async def test_a_task_that_outlives_its_turn_changes_nothing_that_others_read() -> None:
-    """What is told is what is stored."""
+    """fault D2, D11: what is told is what is stored."""
     async with Harness([Probe]) as h:
         await h.call(Probe, "a", "leave_a_task")
         gates["a"].set()

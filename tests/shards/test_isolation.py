@@ -146,7 +146,7 @@ async def test_a_stored_result_that_fits_no_reply_any_more_is_answered() -> None
 
 
 def test_system_exit_after_an_await_reaches_the_caller_only() -> None:
-    """The event loop goes on: a handler cannot end the process of its neighbours."""
+    """fault A17: the event loop goes on: a handler cannot end the process of its neighbours."""
 
     async def main() -> None:
         async with Harness([Probe]) as h:
@@ -204,7 +204,7 @@ async def test_an_object_that_is_parked_while_it_lives_is_run_no_more() -> None:
 
 
 async def test_strict_readonly_minds_alarms() -> None:
-    """A readonly handler that arms an alarm writes, so it is refused like one that changes the state."""
+    """fault D3: a readonly handler that arms an alarm writes, so it is refused like one that changes the state."""
     async with Harness([Probe], strict_readonly=True) as h:
         with pytest.raises(HandlerFailed):
             await h.call(Probe, "a", "arm_on_the_sly")

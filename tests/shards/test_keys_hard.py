@@ -76,7 +76,7 @@ async def test_a_call_whose_arguments_may_have_changed_is_not_run_again(options:
 
 
 async def test_a_call_that_has_called_another_object_is_not_run_again() -> None:
-    """Undone with a neighbour's key, it hears so: run again unasked, it would call the other object a second time."""
+    """fault D10: undone with a neighbour's key, it hears so: unasked, it would call the other twice."""
     async with Harness([Probe]) as h:
         await h.call(Probe, "a", "increment", key="k")
         await h.call(Probe, "a", "$evict")

@@ -310,7 +310,7 @@ def test_annotations_may_name_what_is_local_to_the_defining_function() -> None:
 
 
 def test_only_declared_handlers_can_be_called() -> None:
-    """parity 11: plain methods, alarms and attributes are no public surface, whatever their names."""
+    """parity 11, fault D14: plain methods, alarms and attributes are no public surface, whatever their names."""
     assert list(spec_of(Counter).handlers) == ["increment", "take", "get"]
 
 

@@ -137,7 +137,7 @@ async def test_a_rejection_undoes_state_and_alarms_of_its_turn() -> None:
 
 @pytest.mark.parametrize("kind", ["object", "iterator", "huge"])
 async def test_a_result_that_cannot_be_sent_is_an_error_of_its_own(kind: str) -> None:
-    """parity 41: the seed's process crashes on any other return value; here the turn is undone and its caller told."""
+    """parity 41, fault D12: the seed crashes on other return values; here the turn is undone and its caller told."""
     async with Harness([Purse]) as h:
         await h.call(Purse, "p", "put", [3])
         with pytest.raises(HandlerFailed):

@@ -10,7 +10,7 @@ from tests.shards.harness import Harness, answered, settle
 
 
 async def test_an_abandoned_turn_arms_no_alarm_and_sends_nothing() -> None:
-    """What a handler does after the object went on without it does not even go along with the next turn."""
+    """fault D6: what a handler does after the object went on without it does not even go along with the next turn."""
     async with Harness([Probe]) as h:
         stubborn = h.call(Probe, "a", "stubborn", timeout=1)
         await settle()

@@ -130,7 +130,7 @@ async def test_a_migrate_that_raises_leaves_the_row_and_may_be_tried_again() -> 
 
 
 async def test_an_object_whose_migrate_kills_the_shard_is_known_by_its_name() -> None:
-    """The board that outlives the process says whose code runs, so that the object is parked and not the shard."""
+    """fault A5: the board outlives the process and says whose code ran: the object is parked, not the shard."""
     told: list[bytes] = []
 
     class Watched(CartTwo, name="Cart"):

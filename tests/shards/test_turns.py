@@ -78,7 +78,7 @@ async def test_a_read_writes_nothing_and_creates_nothing() -> None:
 
 @pytest.mark.parametrize("bad", ["reject", "crash", "interrupt", "unsendable", "unstorable"])
 async def test_a_failed_turn_leaves_no_trace(bad: str) -> None:
-    """parity 5, 41, 47: whatever a turn dies of, memory and store are as before and the next call is normal."""
+    """parity 5, 41, 47, fault D1, D2: whatever a turn dies of, all is as before and the next call works."""
     async with Harness([Counter]) as h:
         await h.call(Counter, "a", "increment", [7])
         with pytest.raises((Refused, HandlerFailed, PersistenceFailed)) as failure:
@@ -136,7 +136,7 @@ async def test_an_unknown_outcome_is_resolved_before_anybody_hears_of_it(fault: 
 
 
 async def test_a_fenced_shard_neither_writes_nor_answers() -> None:
-    """parity 2: after a takeover the old activation's commit is refused and its caller hears nothing at all."""
+    """parity 2, fault A6: after a takeover the old activation's commit is refused and its caller hears nothing."""
     async with Harness([Counter]) as old:
         await old.call(Counter, "a", "increment")
         await MemoryStore(old.world).open(claim())
@@ -210,7 +210,7 @@ async def test_calls_to_a_suspended_object_wait_in_order_and_others_do_not() -> 
 
 
 async def test_a_full_mailbox_refuses_at_once() -> None:
-    """Past the bound callers hear Overloaded, and nothing of theirs was run."""
+    """fault D16: past the bound callers hear Overloaded, and nothing of theirs was run."""
     GATES["full"] = asyncio.Event()
     async with Harness([Waiter]) as h:
         first = h.call(Waiter, "a", "wait", ["full"])
@@ -225,7 +225,7 @@ async def test_a_full_mailbox_refuses_at_once() -> None:
 
 
 async def test_a_turn_past_its_deadline_is_cancelled_and_undone() -> None:
-    """parity 27, fault E11: the caller hears CallTimeout with outcome not_applied, and the state is as before."""
+    """parity 27, fault E11, D6: the caller hears CallTimeout with outcome not_applied, and the state is as before."""
     GATES["late"] = asyncio.Event()
     async with Harness([Waiter]) as h:
         late = h.call(Waiter, "a", "wait", ["late"], timeout=1)
@@ -239,7 +239,7 @@ async def test_a_turn_past_its_deadline_is_cancelled_and_undone() -> None:
 
 
 async def test_a_handler_that_ignores_its_cancellation_is_left_behind() -> None:
-    """The object goes on without it, and what the stray handler still does has no effect."""
+    """fault D6, D11: the object goes on without it, and what the stray handler still does has no effect."""
     GATES["stubborn"] = asyncio.Event()
     seconds = timedelta(seconds=2)
     async with Harness([Waiter]) as h:

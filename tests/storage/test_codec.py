@@ -127,7 +127,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
 
 @pytest.mark.parametrize(("hint", "value", "message"), REFUSED, ids=[str(each[2])[:40] for each in REFUSED])
 def test_a_value_that_would_not_come_back_is_refused_with_its_path(hint: Any, value: Any, message: str) -> None:
-    """parity 5: saving raises PersistenceFailed, which names the class, the path, and what was expected."""
+    """parity 5, fault D13: saving raises PersistenceFailed, which names the class, the path, and what was expected."""
     subject, obj = one(hint, value)
     with pytest.raises(PersistenceFailed) as refused:
         subject.saved(obj)
@@ -137,7 +137,7 @@ def test_a_value_that_would_not_come_back_is_refused_with_its_path(hint: Any, va
 
 
 def test_an_open_file_is_named_by_its_path() -> None:
-    """parity 57, the example of the fault catalogue: `state.items[3].fn`."""
+    """parity 57, fault D13: the example of the catalogue of faults, `state.items[3].fn`."""
 
     @dataclass
     class Item:
