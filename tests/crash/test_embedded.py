@@ -38,7 +38,7 @@ def family_of(pid: int) -> list[int]:
 
 
 def test_an_engine_starts_shards_in_a_program_with_threads(tmp_path: Path) -> None:
-    """fault A16: nothing is forked from the program itself, so its threads and locks do no harm; closing leaves nothing."""
+    """fault A16: nothing is forked from the program, so its threads and locks do no harm; closing leaves nothing."""
     lock, stop = threading.Lock(), threading.Event()
     holder = threading.Thread(target=lambda: (lock.acquire(), stop.wait()))
     holder.start()
