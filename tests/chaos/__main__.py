@@ -7,6 +7,7 @@ import json
 import random
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -30,15 +31,25 @@ def main(words: list[str]) -> int:
     print(f"seed {seed}; to repeat: {command}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.chmod(0o755)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     postgres.begin_session()
     try:
         records = [run(folder, store, seed, options) for store in stores_of(options)]
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     finally:
         postgres.end_session()
     status = tell(records, command, folder, options.report or folder)
     if status == 0:
         shutil.rmtree(folder)
     return status
+
+
+def interrupted(number: int, _: object) -> None:
+    """End by the way that everything else is ended by, too."""
+    sys.exit(128 + number)
 
 
 def parse(words: list[str]) -> argparse.Namespace:
