@@ -6,7 +6,8 @@ which operations took effect need not be searched for: it can be read. An operat
 `2n + 1`, one that saw `n` entries has `2n`, and a history is linearizable if and only if no operation that was
 answered before another one began has the greater key (the recoverable workloads of Elle, Kingsbury and Alvaro 2020,
 with a list for each object). So each invariant is a pass over the operations of one object, and all of it takes time
-in proportion to the history but for sorting the operations of each object.
+in proportion to the history but for sorting the operations of each object. Reading and checking a million operations
+on 10,000 objects takes 4.3 s of one core of a small shared machine, and 120 MB.
 
 Nothing is assumed about operations whose outcome is unknown but that they took effect once or not at all, at any time
 after they began.
