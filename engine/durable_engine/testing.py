@@ -252,8 +252,8 @@ class Durable:
     def crash_at(self, point: str, nth: int = 1) -> Order:
         """Crash, as `crash` does, when `point` is reached for the `nth` time from now.
 
-        Points are those of `durable_storage.crashpoints.POINTS`: "before_load", "before_commit", "after_commit" (it is
-        durable, and nobody was told) and "before_fire". Raises ValueError for any other.
+        Points are those of `durable_storage.crashpoints.POINTS`, such as "before_commit" and "after_commit" (it is
+        durable, and nobody was told). Raises ValueError for any other.
         """
         return self._backend.crash_at(point, nth)
 

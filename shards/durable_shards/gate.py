@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_shards.readlease import ReadLease
 from durable_shards.wire import FLAG_FRESH, FLAG_ONE_WAY, FLAG_REACHED_OUT, Call
+from durable_storage import crashpoints
 from durable_storage.errors import DurableError, PersistenceFailed
 from durable_storage.store import KeyExists
 
@@ -42,6 +43,7 @@ class Gate:
         self._resume = resume
         self.now = 0.0
         """Monotonic time at the last `tick`."""
+        self.store = store
         self.lease = ReadLease(store, clock, self._release_held, lost)
         self.waiting = 0
         """Outcomes that wait for commits, or for the lease."""
@@ -88,6 +90,8 @@ class Gate:
 
     def release(self, outputs: list[tuple[Call, Any]]) -> None:
         """The gate opens: these outcomes are durable."""
+        if crashpoints.reach("before_reply", self.store):
+            return
         self.waiting -= len(outputs)
         send = self._send
         for call, outcome in outputs:

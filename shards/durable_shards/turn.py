@@ -27,6 +27,7 @@ from durable_shards.gate import Gate
 from durable_shards.keys import Keys, remember
 from durable_shards.suspended import first_step
 from durable_shards.wire import FLAG_AUTO_KEY, Call, Peer
+from durable_storage import crashpoints
 from durable_storage.errors import DurableError, PersistenceFailed
 from durable_storage.store import ResultRow
 
@@ -169,6 +170,8 @@ class Turns:
             self._gate.answer(act, call, as_durable_error(error))
             if not act.version and act.clean:
                 act.home.evict(act)
+            return False
+        if crashpoints.reach("in_activation", self._gate.store):
             return False
         if spec.after_load is None:
             return True

@@ -11,6 +11,7 @@ shard is struck, and with an `act` that lets that shard die alone.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -18,8 +19,12 @@ from typing import Final
 
 POINTS: Final = {
     "before_load": "objects are about to be read from the store",
+    "in_activation": "an object's state was read, migrated if it was older, and its after_load was not called",
     "before_commit": "turns ran, and nothing of them is on its way to the store yet",
+    "in_commit": "a batch is on its way to the store, and no answer has come",
+    "before_resolve": "the connection broke in a commit, and nobody has looked yet whether it was applied",
     "after_commit": "a batch is durable, and nobody was told",
+    "before_reply": "a batch is durable and noted as such, and the replies to an object's callers are about to leave",
     "before_fire": "an alarm is due and its object in memory, and its method was not called",
 }
 """Every point, and where it is."""
@@ -60,6 +65,11 @@ class Armed:
 _armed: list[Armed] = []
 
 
+def any_armed() -> bool:
+    """Whether anybody asked for a crash: for places that would have to do something in order to reach their point."""
+    return bool(_armed)
+
+
 def arm(point: str, *, nth: int = 1, store: object | None = None, act: Callable[[], None] = kill_process) -> Armed:
     """Crash when `point` is reached for the `nth` time from now. Raises ValueError for a point that does not exist."""
     if point not in POINTS:
@@ -69,6 +79,12 @@ def arm(point: str, *, nth: int = 1, store: object | None = None, act: Callable[
     armed = Armed(point, nth, store, act)
     _armed.append(armed)
     return armed
+
+
+async def stop_at(point: str, store: object) -> None:
+    """`reach` for whoever is waited for: if it counts as dead now, this never returns."""
+    if reach(point, store):
+        await asyncio.get_running_loop().create_future()
 
 
 def reach(point: str, store: object) -> bool:

@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Literal
 from uuid import UUID, uuid4
 
+from durable_storage import crashpoints
 from durable_storage.address import Address, partition_of, partitions_of_shard
 from durable_storage.batching import Refused, refusal, settle
 from durable_storage.errors import SchemaMismatch, StoreUnavailable
@@ -272,6 +273,7 @@ class MemoryStore:
                 self.seq += 1
                 return
             # No answer came: the outcome is unknown to this side, as it would be to a client of a real database.
+            await crashpoints.stop_at("before_resolve", self)
             was_applied = self._resolve()
             if fault == "late" and not self.world.apply(claim, owned, changes):
                 self.world.late_statements_fenced += 1

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import NoReturn
 from uuid import UUID, uuid4
 
-from durable_storage import postgres_schema
+from durable_storage import crashpoints, postgres_schema
 from durable_storage.address import Address, partitions_of_shard
 from durable_storage.backoff import Backoff
 from durable_storage.batching import Refused, refusal, settle
@@ -222,6 +222,7 @@ class PostgresStore:
 
         Tries for as long as the server is away. Raises Fenced, DataLossDetected.
         """
+        await crashpoints.stop_at("before_resolve", self)
         claim, link = self._owner(), self._opened_link()
         backoff = Backoff()
         while True:

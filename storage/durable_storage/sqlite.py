@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
+from durable_storage import crashpoints
 from durable_storage.address import Address
 from durable_storage.backoff import Backoff
 from durable_storage.batching import settle
@@ -102,6 +103,7 @@ class SqliteStore:
             await backoff.wait()
 
     async def _resolve(self, prefix: str) -> bool:
+        await crashpoints.stop_at("before_resolve", self)
         writer, shard = self._opened_writer()
         backoff = Backoff()
         while True:

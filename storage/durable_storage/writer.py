@@ -115,6 +115,9 @@ class Writer:
         sent_at = self._monotonic()
         saving = storage_events.save(self._store, [entry.change() for entry in entries], self._shard)
         self._commit = asyncio.get_running_loop().create_task(saving)
+        if crashpoints.any_armed():
+            # Behind the task's first step, which hands the batch over.
+            asyncio.get_running_loop().call_soon(crashpoints.reach, "in_commit", self._store)
         # A callback, not an awaiting task: what is released may run user code, which must not find itself
         # inside a task of ours.
         self._commit.add_done_callback(lambda done: self._finish(done, sent_at))

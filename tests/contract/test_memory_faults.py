@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from durable_storage import crashpoints
 from durable_storage.errors import Fenced, PersistenceFailed, StoreUnavailable
 from durable_storage.memory import Fault, MemoryStore
 from durable_storage.store import Stored
@@ -29,6 +30,22 @@ async def test_a_lost_connection_is_resolved_to_exactly_one_application(rig: Mem
     assert rig.world.late_statements_fenced == (fault == "late")
     assert (store.epoch, store.seq, rig.world.statements) == (2, 2, 2)
     assert await store.load([address("a")]) == [Stored(b"1", 2, ())]
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_a_process_may_die_before_it_knows_what_became_of_its_commit(rig: MemoryRig, fault: Fault) -> None:
+    """Then its successor finds the commit whole, or nothing of it."""
+    store = await rig.open()
+    rig.world.fail_next(fault)
+    struck = asyncio.Event()
+    crash = crashpoints.arm("before_resolve", store=store, act=struck.set)
+    dying = asyncio.ensure_future(store.commit([change("a", b"1")]))
+    await asyncio.wait_for(struck.wait(), 10)
+    successor = await rig.open()
+    assert crash.fired
+    assert not dying.done()
+    assert await successor.load([address("a")]) == [Stored(b"1", 1, ()) if fault == "after" else None]
+    dying.cancel()
 
 
 async def test_faults_are_met_in_the_order_given(rig: MemoryRig) -> None:

@@ -175,8 +175,7 @@ class SimulatedStore(MemoryStore):
             return
 
     async def _resolve_outcome(self, claim: Claim) -> bool:
-        if crashpoints.POINTS.get("before_resolve") and crashpoints.reach("before_resolve", self):
-            await self._loop.create_future()
+        await crashpoints.stop_at("before_resolve", self)
         while True:
             try:
                 bumped = await self._database.ask(self._loop, lambda: self.world.bump(claim, self._incarnation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from durable_storage import crashpoints
@@ -27,6 +28,8 @@ class Nemesis:
         self._healed = False
         every = list(FAULTS)
         kinds = self._random.sample(every, self._random.randint(1, 6))
+        if self._random.random() < 0.15:
+            kinds.append("crash_point")
         self.kinds = kinds
         self._pause = PAUSE_SECONDS * self._random.uniform(0.4, 2.0)
         self._next()
@@ -73,18 +76,18 @@ class Nemesis:
             victim.kill()
 
     def crash_point(self) -> None:
-        victim = self._victim()
-        if victim is None:
-            return
-        point = self._random.choice(list(crashpoints.POINTS))
+        """Each shard dies where it next comes to a point that is drawn for it."""
+        for victim in self._cluster.shards_now():
+            point = self._random.choice(list(crashpoints.POINTS))
+            nth = self._random.choice((1, 1, 2, 3, 5))
+            strike = partial(self._strike_at, point, victim)
+            self._armed.append(crashpoints.arm(point, nth=nth, store=victim.store, act=strike))
+            if point == "before_resolve":
+                self.store_trouble()
 
-        def strike() -> None:
-            self._cluster.count_fault(f"crash {point}")
-            self._cluster.simulation.note(f"crash {point}")
-            victim.kill()
-
-        nth = self._random.choice((1, 1, 2, 3, 5))
-        self._armed.append(crashpoints.arm(point, nth=nth, store=victim.store, act=strike))
+    def _strike_at(self, point: str, victim: ShardProcess) -> None:
+        self._cluster.count_fault(f"crash {point}")
+        victim.kill()
 
     def freeze(self) -> None:
         victim = self._victim()

@@ -45,7 +45,7 @@ def test_an_order_can_be_taken_back() -> None:
 
 def test_wrong_orders_are_refused() -> None:
     """The error names the points that there are."""
-    with pytest.raises(ValueError, match=r"no crash point 'after_reply'; there are: before_load, before_commit, "):
+    with pytest.raises(ValueError, match=r"no crash point 'after_reply'; there are: before_load, in_activation, "):
         crashpoints.arm("after_reply")
     with pytest.raises(ValueError, match="counts from 1, not 0"):
         crashpoints.arm("before_load", nth=0)
