@@ -112,11 +112,13 @@ def _until_fired(nemesis: Nemesis, fault: Fault) -> None:
             nemesis.rig.probe(shard)
 
 
-def cut_anywhere(nemesis: Nemesis, chance: random.Random) -> None:
-    """A connection breaks at some byte, in the middle of whatever passes there."""
-    fault = Fault("cut", AtByte(chance.choice(("up", "down")), chance.randrange(20_000)))
+def strike_anywhere(nemesis: Nemesis, chance: random.Random) -> None:
+    """A connection breaks at some byte, in the middle of whatever passes there, or what follows is late."""
+    action: Action = chance.choice(("cut", "cut", "late", "delay"))
+    place = AtByte(chance.choice(("up", "down")), chance.randrange(20_000))
+    fault = Fault(action, place, seconds=chance.uniform(0.0, 0.2))
     _until_fired(nemesis, _proxy(nemesis).arm(fault))
-    nemesis.note("cut anywhere")
+    nemesis.note(f"{action} anywhere")
     nemesis.rig.until_served()
 
 

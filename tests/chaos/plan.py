@@ -62,7 +62,7 @@ DATABASE = (
     Card("late_commit", 6, "cuts"),
     Card("duplicate_commit", 4, "cuts"),
     Card("delay_commit", 1),
-    Card("cut_anywhere", 2),
+    Card("strike_anywhere", 4),
     Card("cut_everything", 2),
     Card("black_hole", 2),
     Card("black_hole_one_way", 2),
