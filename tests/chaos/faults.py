@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable_engine.errors import DurableError
@@ -17,7 +18,7 @@ from durable_engine.watchdog import is_stopped
 from tests.chaos.rig import holds_lock
 from tests.chaos.slow_reader import pile_up
 from tests.support.eventually import eventually
-from tests.support.server import children_of, is_alive
+from tests.support.server import Server, children_of, is_alive
 
 if TYPE_CHECKING:
     from tests.chaos.nemesis import Nemesis
@@ -152,15 +153,13 @@ def kill_supervisor(nemesis: Nemesis, chance: random.Random) -> None:
 def take_over_stopped(nemesis: Nemesis, chance: random.Random) -> None:
     """A whole server is stopped, another one takes its store over, and then the first wakes up."""
     rig, first = nemesis.rig, nemesis.rig.server
-    zombies = [first.pid, *first.descendants()]
-    for pid in zombies:
-        stop_between_commits(nemesis, pid)
+    zombies = stop_all(first)
     nemesis.note("stop of a whole server", "stops")
     second = rig.add_server(takeover=True)
     nemesis.note("takeover")
     chance.shuffle(zombies)
     for pid in zombies:
-        os.kill(pid, signal.SIGCONT)
+        nemesis.go_on(pid)
     assert first.wait() == 1, first.log[-3000:]
     assert "another supervisor took this store over" in first.log
     eventually(lambda: not any(map(is_alive, zombies)), timeout=60.0)
@@ -168,18 +167,34 @@ def take_over_stopped(nemesis: Nemesis, chance: random.Random) -> None:
     rig.until_served()
 
 
-def stop_between_commits(nemesis: Nemesis, pid: int) -> None:
+def stop_all(server: Server) -> list[int]:
+    """SIGSTOP of a supervisor and all its processes; their process ids."""
+    os.kill(server.pid, signal.SIGSTOP)
+
+    def stopped() -> list[int]:
+        found = server.descendants()  # the supervisor orders no more, but an order may have been on its way
+        for pid in found:
+            stop_between_commits(pid)
+        return found if sorted(server.descendants()) == sorted(found) else []
+
+    return [server.pid, *eventually(stopped, timeout=60.0, state=server.descendants)]
+
+
+def stop_between_commits(pid: int) -> None:
     """SIGSTOP; once more when that was in a commit to SQLite, whose lock nobody could take from a stopped process."""
 
     def stopped() -> bool:
-        os.kill(pid, signal.SIGSTOP)
-        eventually(lambda: is_stopped(pid))
-        if not holds_lock(pid):
+        try:
+            os.kill(pid, signal.SIGSTOP)
+        except ProcessLookupError:
             return True
-        os.kill(pid, signal.SIGCONT)
-        return False
+        eventually(lambda: is_stopped(pid) or not is_alive(pid))
+        if holds_lock(pid):
+            os.kill(pid, signal.SIGCONT)
+            return False
+        return True
 
-    eventually(stopped, timeout=60.0)
+    eventually(stopped, timeout=60.0, state=lambda: Path("/proc/locks").read_text())
 
 
 def spin(nemesis: Nemesis, chance: random.Random) -> None:

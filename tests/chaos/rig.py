@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,17 @@ class Rig:
             return self.processes().get(shard, pid) != pid
 
         eventually(look, timeout=RECOVERY_SECONDS, state=lambda: self.server.log[-5000:])
+
+    def heal(self) -> None:
+        """Undo what a fault that failed has left."""
+        for server in self.servers:
+            for pid in server.pids():
+                os.kill(pid, signal.SIGCONT)
+        if self.proxy is not None:
+            self.proxy.release()
+            self.proxy.delay(0.0)
+        if self.postgres is not None and not self.postgres.is_running:
+            self.postgres.start()
 
     # Clients.
 

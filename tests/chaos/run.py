@@ -155,6 +155,7 @@ class Run:
                 self._progress(nemesis, clients)
         except Exception as error:
             self._failed("I9", name, error)
+            nemesis.rig.heal()
         self.record.strikes = nemesis.strikes
         struck = Counter(strike.kind for strike in nemesis.strikes)
         self.record.final.faults = dict(struck)

@@ -62,6 +62,11 @@ class PostgresServer:
         return int((self.directory / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return (self.directory / "data" / "postmaster.pid").exists()
+
+    @property
     def log(self) -> str:
         """What the server wrote."""
         return (self.directory / "log").read_text(errors="replace")
@@ -80,7 +85,7 @@ class PostgresServer:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop: "fast", or "immediate", which is as good as a crash. Does nothing when it does not run."""
-        if (self.directory / "data" / "postmaster.pid").exists():
+        if self.is_running:
             self._control("stop", "-w", "-m", mode)
 
     def remove(self) -> None:

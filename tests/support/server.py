@@ -109,6 +109,11 @@ class Server:
         children = children_of(self.pid)
         return children + [grandchild for child in children for grandchild in children_of(child)]
 
+    def pids(self) -> list[int]:
+        """Of all its processes; none when it has ended."""
+        assert self._process is not None
+        return [] if self._process.poll() is not None else [self.pid, *self.descendants()]
+
     def signal(self, number: int) -> None:
         """To the supervisor alone."""
         os.kill(self.pid, number)
