@@ -328,7 +328,7 @@ class ShardKeeper:
         """The process is gone, for certain."""
         if process not in self.processes:
             return
-        was_current = process is self.processes.current
+        was_current, was_standby = process is self.processes.current, process is self.processes.standby
         self.processes.remove(process)
         if crash := process.bury(process.reason or describe_exit(status)):
             _log.error("shard %d left this stack behind:\n%s", self.shard, crash)
@@ -341,14 +341,16 @@ class ShardKeeper:
             self._stopped()
         elif was_current:
             self._replace(process, status)
+        elif was_standby and self.processes.current is None:
+            self._died(status, process)
 
     def _replace(self, process: Incarnation, status: int) -> None:
         standby = self.processes.standby
-        if standby is not None and standby.stands_by.done():
-            if self._intent == "serve":
-                _log.warning("shard %d died (%s): the process that stood by goes on", self.shard, describe_exit(status))
+        if standby is not None:
+            _log.warning("shard %d died (%s): the process that stands by goes on", self.shard, describe_exit(status))
             self._become("starting")
-            self.succeed()
+            if standby.stands_by.done():  # if not, it soon will: `renewal` waits for it
+                self.succeed()
         elif self._intent == "restart":
             self._intent = "serve"
             self.start()

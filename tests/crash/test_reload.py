@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from durable_engine import Engine
 from durable_engine.errors import DurableError
 from durable_storage.address import partition_of
 from tests.crash.conftest import MakeServer
@@ -315,3 +317,28 @@ def test_a_server_that_is_stopped_in_the_middle_finishes_what_it_has(
     assert server.wait() == 0
     assert held.result.result() == 1
     assert not any(map(is_alive, everything))
+
+
+def test_a_process_that_dies_while_its_successor_is_made_is_followed_by_it(make_server: MakeServer) -> None:
+    """fault A14: and by no third one in between, so whoever was made later always serves later."""
+    server = make_server(stall_timeout=60.0).start()
+    [fork_server] = children_of(server.pid)
+    before = server.shard(0)
+
+    async def drain_and_kill() -> dict[str, Any]:
+        async with Engine.connect(server.endpoint) as engine:
+            os.kill(fork_server, signal.SIGSTOP)
+            drained = asyncio.ensure_future(engine.request("drain_shard", {"shard": 0}, timeout=60))
+            await asyncio.sleep(
+                0
+            )  # now it is asked, and the order for another process given before the ping is answered
+            await engine.request("ping", timeout=60)
+            os.kill(before["pid"], signal.SIGKILL)
+            os.kill(fork_server, signal.SIGCONT)
+            return dict(await drained)
+
+    told = asyncio.run(drain_and_kill())
+
+    after = server.shard(0)
+    assert (told["before"], told["after"]) == (before["pid"], after["pid"])
+    assert after["epoch"] == before["epoch"] + 1
