@@ -73,14 +73,14 @@ async def test_two_classes_of_one_stored_name_do_not_meet(durable: Durable) -> N
 
 
 async def test_readonly_handlers_are_checked(durable: Durable) -> None:
-    """In tests a handler that promised to change nothing, and does, fails."""
+    """fault D3: in tests a handler that promised to change nothing, and does, fails."""
     with pytest.raises(HandlerFailed, match="readonly"):
         await durable.at(Counter, "a").liar()
 
 
 @pytest.mark.durable(strict_readonly=False)
 async def test_the_check_of_readonly_handlers_can_be_left_out(durable: Durable) -> None:
-    """As in production, where nothing of the change is kept."""
+    """fault D3: as in production, where nothing of the change is kept."""
     await durable.at(Counter, "a").liar()
     assert await durable.persisted(Counter, "a") is None
 

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from durable_engine import CallTimeout, ReentrantCall
+from durable_engine import CallTimeout, DurableError, ReentrantCall
+from durable_shards.outbound import CHAIN_MAX
 from tests.shards.harness import Harness, answered, settle
 from tests.shards.objects import Friendly, Node, Refused, Relay
 
@@ -28,6 +29,20 @@ async def test_a_circle_is_answered_at_once_with_its_chain(path: list[str]) -> N
         assert circle.value.chain[-1] == "Node/a"
         for name in {"a", *path}:
             assert await h.call(Node, name, "get") == 0
+
+
+async def test_a_chain_has_a_limit() -> None:
+    """fault D9: the longest one answers; of a longer one every turn is undone, since none of it had to wait."""
+    names = [f"n{number}" for number in range(CHAIN_MAX + 1)]
+    async with Harness([Node]) as h:
+        assert await h.call(Node, "start", "visit", [names[: CHAIN_MAX - 1]]) == ["start", *names[: CHAIN_MAX - 1]]
+
+        with pytest.raises(DurableError, match="too long") as caught:
+            await h.call(Node, "start", "visit", [names])
+
+        assert caught.value.outcome == "not_applied"
+        assert await h.call(Node, "start", "get") == 1
+        assert await h.call(Node, names[-1], "get") == 0
 
 
 async def test_two_objects_that_call_each_other_do_not_wait_for_ever() -> None:

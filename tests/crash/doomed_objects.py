@@ -1,0 +1,158 @@
+"""Objects that take their shard down at a moment that a test chooses, once; or that end it in ways of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from durable_engine import DurableObject, alarm, field, handler
+from durable_storage import crashpoints
+
+FATES_VARIABLE = "DURABLE_DOOMED_FATES"
+"""Environment variable with the folder that remembers what has happened once already, in whatever process."""
+
+
+def is_first(what: str) -> bool:
+    """Whether this was never asked before, in any process."""
+    try:
+        (Path(os.environ[FATES_VARIABLE]) / what).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def die_once(what: str) -> None:
+    """Kill this process, unless that has been done for `what`."""
+    if is_first(what):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Doomed(DurableObject):
+    """Counts, and orders the death of its shard."""
+
+    count: int = 0
+
+    @handler
+    def increment(self) -> int:
+        self.count += 1
+        return self.count
+
+    @handler
+    def increment_and_die(self, point: str) -> int:
+        if is_first(f"{self.id}-{point}"):
+            crashpoints.arm(point)
+        self.count += 1
+        return self.count
+
+    @handler
+    def get(self) -> int:
+        return self.count
+
+
+class Waking(DurableObject):
+    """Its shard dies while it is loaded."""
+
+    loads: int = 0
+
+    def after_load(self) -> None:
+        self.loads += 1
+        die_once(f"waking-{self.id}")
+
+    @handler
+    def get(self) -> int:
+        return self.loads
+
+
+class Ringing(DurableObject):
+    """Its shard dies while its alarm is fired."""
+
+    rings: int = 0
+
+    @handler
+    def begin(self) -> None:
+        self.alarms.schedule(Ringing.ring, after=timedelta(0))
+
+    @handler(readonly=True)
+    def get(self) -> int:
+        return self.rings
+
+    @alarm
+    def ring(self) -> None:
+        self.rings += 1
+        die_once(f"ringing-{self.id}")
+
+
+def _recurse(depth: int) -> int:
+    return _recurse(depth + 1) + 1
+
+
+def _raise(error: type[BaseException]) -> Callable[[], None]:
+    def raises() -> None:
+        raise error
+
+    return raises
+
+
+class Nuisance(DurableObject):
+    """Changes its state, and then does what no handler should."""
+
+    count: int = 0
+    log: list[Any] = field(default_factory=list)
+
+    @handler
+    def get(self) -> int:
+        return self.count
+
+    @handler
+    def misbehave(self, how: str) -> int:
+        return self._misbehave(how)
+
+    def _misbehave(self, how: str) -> int:
+        self.count += 1
+        {
+            "KeyboardInterrupt": _raise(KeyboardInterrupt),
+            "GeneratorExit": _raise(GeneratorExit),
+            "CancelledError": _raise(asyncio.CancelledError),
+            "SystemExit": _raise(SystemExit),
+            "recursion": lambda: _recurse(0),
+            "asyncio.run": lambda: asyncio.run(asyncio.sleep(0)),
+        }[how]()
+        return self.count
+
+    @handler
+    async def misbehave_later(self, how: str) -> int:
+        await asyncio.sleep(0)
+        return self._misbehave(how)
+
+    @handler
+    def nest(self, depth: int) -> int:
+        nested: list[Any] = []
+        for _ in range(depth):
+            nested = [nested]
+        self.log.append(nested)
+        return depth
+
+    @handler
+    def meddle(self, folder: str) -> int:
+        """With all that belongs to the whole process."""
+        os.chdir(folder)
+        os.environ.clear()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.setrecursionlimit(500)
+        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        self.count += 1
+        return self.count
+
+    @handler
+    def leave(self, how: str) -> None:
+        self.count += 1
+        if how == "os._exit":
+            os._exit(3)
+        os.kill(os.getpid(), signal.SIGABRT)

@@ -1,0 +1,91 @@
+"""Handlers that do what no handler should, in a real shard process: whom it concerns, and whom it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from durable_engine import Client
+from durable_engine.errors import DurableError, HandlerFailed, PersistenceFailed, Unavailable
+from tests.crash import doomed_objects
+from tests.crash.conftest import MakeServer
+from tests.support.server import Server
+
+pytestmark = pytest.mark.processes
+
+RAISED = {
+    "KeyboardInterrupt": "KeyboardInterrupt",
+    "GeneratorExit": "GeneratorExit",
+    "CancelledError": "CancelledError",
+    "SystemExit": "SystemExit",
+    "recursion": "RecursionError",
+    "asyncio.run": "RuntimeError",
+}
+"""What a handler does: the error that its caller hears of."""
+
+
+@pytest.fixture
+def nuisances(make_server: MakeServer) -> Iterator[tuple[Server, Client]]:
+    """A server of one shard, and a client of it."""
+    server = make_server(objects=(doomed_objects.__file__,), shards=1).start()
+    with server.client(timeout=20) as client:
+        yield server, client
+
+
+def test_whatever_a_handler_raises_reaches_its_caller_and_nobody_else(nuisances: tuple[Server, Client]) -> None:
+    """fault A17, D8: the turn is undone, and neither the loop nor the process takes any harm."""
+    server, client = nuisances
+    for handler in ("misbehave", "misbehave_later"):
+        for how, error in RAISED.items():
+            with pytest.raises(DurableError) as caught:
+                client.call_by_name("Nuisance", "n", handler, [how], {})
+            assert caught.value.outcome == "not_applied", how
+            assert error in str(caught.value)
+            assert client.call_by_name("Nuisance", "n", "get", [], {}) == 0
+    assert server.shard(0)["restarts"] == 0
+
+
+@pytest.mark.parametrize("how", ["os._exit", "abort"])
+def test_a_handler_that_ends_its_process_is_a_strike_against_its_object(
+    nuisances: tuple[Server, Client], how: str
+) -> None:
+    """fault A17: as a kill, of which the object is to blame."""
+    server, client = nuisances
+
+    with pytest.raises(Unavailable) as caught:
+        client.call_by_name("Nuisance", "n", "leave", [how], {})
+
+    assert caught.value.outcome == "unknown"
+    server.wait_until_up(restarts=1)
+    assert "strike 1 against Nuisance/n" in server.log
+    assert client.call_by_name("Nuisance", "n", "get", [], {}) == 0
+
+
+def test_a_state_that_is_nested_without_end_is_refused(nuisances: tuple[Server, Client]) -> None:
+    """fault D8: the error is its caller's, and the state stays what it was."""
+    server, client = nuisances
+    for depth in (10_000, 200_000):
+        with pytest.raises((PersistenceFailed, HandlerFailed)) as caught:
+            client.call_by_name("Nuisance", "n", "nest", [depth], {})
+        assert caught.value.outcome == "not_applied"
+    assert client.call_by_name("Nuisance", "n", "nest", [10], {}) == 10
+    assert client.state("Nuisance", "n")["log"] == [[[[[[[[[[[[]]]]]]]]]]]]
+    assert server.shard(0)["restarts"] == 0
+
+
+def test_a_handler_that_meddles_with_the_process_does_not_stop_the_engine(
+    nuisances: tuple[Server, Client], tmp_path: Path
+) -> None:
+    """fault D15: directory, environment, signal handlers and streams are not what a shard lives on."""
+    server, client = nuisances
+
+    assert client.call_by_name("Nuisance", "n", "meddle", [str(tmp_path)], {}) == 1
+
+    assert client.call_by_name("Nuisance", "m", "meddle", [str(tmp_path)], {}) == 1
+    assert client.call_by_name("Nuisance", "n", "get", [], {}) == 1
+    assert server.stop() == 0
+    assert server.start().shard(0)["restarts"] == 0
+    with server.client(timeout=20) as again:
+        assert again.call_by_name("Nuisance", "n", "get", [], {}) == 1
