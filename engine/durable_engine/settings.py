@@ -20,6 +20,7 @@ from click.core import ParameterSource
 
 from durable_engine.durations import format_duration, parse_duration
 from durable_engine.output import Output
+from durable_storage.limits import PROCESS_BYTES_MIN
 
 CONFIG_FILE: Final = "durable.toml"
 DEFAULT_ADDRESS: Final = "tcp://127.0.0.1:7400"
@@ -153,6 +154,13 @@ _ALL: Final = (
         "memory_mb",
         "What the objects of each shard may take in memory; above it the longest idle go first.",
         click.IntRange(1),
+        metavar="MB",
+    ),
+    Setting(
+        "process_memory_mb",
+        "What each shard's process may take in memory: past it handlers get MemoryError, near it the process is "
+        "exchanged.",
+        click.IntRange(PROCESS_BYTES_MIN >> 20),
         metavar="MB",
     ),
     Setting(

@@ -23,6 +23,7 @@ from durable_engine.forkserver import ForkServer
 from durable_engine.forkserver_main import Load
 from durable_engine.forkservers import ForkServers
 from durable_engine.keeper import ShardKeeper
+from durable_engine.memoryguard import guard_memory
 from durable_engine.operations import Operations
 from durable_engine.placement import LocalPlacement, node_name
 from durable_engine.reception import Reception
@@ -129,6 +130,8 @@ class Supervisor:
             keeper.start()
         self.in_background(self._watch())
         self.in_background(self._renew())
+        if self.config.process_bytes is not None and kind_of(self.config.store) != "memory":
+            self.in_background(guard_memory(self.keepers, self.config.process_bytes, self.config.drain_timeout))
         await self._until_all_serve()
         names = ", ".join(classes)
         self.serves = not self._stopping.is_set()
@@ -239,6 +242,7 @@ class Supervisor:
             accept_data_loss=keeper.accept_data_loss,
             parked=self.strikes.parked,
             memory_bytes=config.memory_bytes,
+            process_bytes=config.process_bytes,
             alarms=config.alarms,
             strict_readonly=config.strict_readonly,
             log_level=config.log_level,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from durable_shards.alarm_settings import AlarmSettings
+from durable_storage.limits import PROCESS_BYTES_MIN
 
 DEFAULT_BIND = "tcp://127.0.0.1:7400"
 
@@ -35,6 +36,8 @@ class SupervisorConfig:
     strikes_window: float = 600.0
     memory_bytes: int | None = None
     """Budget of each shard for live objects."""
+    process_bytes: int | None = None
+    """What the process of each shard may take altogether; see `memoryguard`. None: what the machine has."""
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     path: tuple[str, ...] = ()
     """Prepended to `sys.path` before the objects are imported."""
@@ -52,6 +55,8 @@ class SupervisorConfig:
             raise ValueError(f"bind must be tcp://HOST:PORT or ipc:///PATH, not {self.bind!r}")
         if self.stall_timeout <= 0 or self.drain_timeout < 0:
             raise ValueError("stall_timeout must be above 0 and drain_timeout at least 0 seconds")
+        if self.process_bytes is not None and self.process_bytes < PROCESS_BYTES_MIN:
+            raise ValueError(f"process_bytes must be at least {PROCESS_BYTES_MIN}: the interpreter needs as much")
 
     @classmethod
     def from_json(cls, data: bytes) -> SupervisorConfig:

@@ -52,6 +52,8 @@ class ShardConfig(msgspec.Struct, frozen=True):
     """Addresses of objects that are not served."""
     memory_bytes: int | None = None
     """Budget for live objects; the longest idle go first. None: the shard's default."""
+    process_bytes: int | None = None
+    """What this process may take altogether. None: what the machine has."""
     alarms: AlarmSettings = AlarmSettings()
     strict_readonly: bool = False
     """Check that readonly handlers change nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 from typing import Final
 
@@ -26,6 +27,16 @@ def die_with_parent(parent_pid: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def limit_memory(data_bytes: int | None) -> None:
+    """Let this process allocate no more than so much private memory; an allocation beyond it is a MemoryError.
+
+    Of RLIMIT_DATA and not of RLIMIT_AS: what threads and allocators have only reserved takes no memory.
+    """
+    if data_bytes is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, hard))
 
 
 def name_process(name: str) -> None:

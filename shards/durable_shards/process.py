@@ -49,7 +49,7 @@ from durable_shards.control import (
 )
 from durable_shards.errors import error_to_wire
 from durable_shards.former import FormerShard
-from durable_shards.lifeline import name_process
+from durable_shards.lifeline import limit_memory, name_process
 from durable_shards.logs import configure_logging
 from durable_shards.outbound import Caller
 from durable_shards.schedulers import Scheduler
@@ -104,6 +104,7 @@ def main(inheritance: Inheritance, make_caller: MakeCaller, make_scheduler: Make
     name_process(f"durable-shard-{inheritance.config.shard}")
     faulthandler.enable(inheritance.dump)
     faulthandler.register(DUMP_SIGNAL, inheritance.dump)
+    limit_memory(inheritance.config.process_bytes)
     gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(SWITCH_SECONDS)
     loop = uvloop.new_event_loop()

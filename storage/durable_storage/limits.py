@@ -24,9 +24,12 @@ BATCH_ROWS_MAX = 4096
 """Objects in one commit."""
 BATCH_BYTES_MAX = 32 * 1024 * 1024
 """States in one commit; a single larger state still travels alone."""
+PROCESS_BYTES_MIN = 256 * 1024 * 1024
+"""Least that a shard's process can be limited to: the interpreter, its threads, and a batch with its copies."""
 PARTITIONS = 1024
 """Fixed for ever: part of the protocol and of every stored row."""
 
+assert 4 * max(BATCH_BYTES_MAX, MESSAGE_BYTES_MAX) <= PROCESS_BYTES_MIN
 assert ARGUMENTS_BYTES_MAX * 2 < MESSAGE_BYTES_MAX
 assert RESULT_BYTES_MAX * 2 < MESSAGE_BYTES_MAX
 assert max(STATE_BYTES_MAX, PAYLOAD_BYTES_MAX) <= BATCH_BYTES_MAX

@@ -14,6 +14,8 @@ from typing import Any
 from durable_engine import DurableObject, alarm, field, handler
 from durable_storage import crashpoints
 
+taken: list[bytearray] = []
+"""What leaks from `Nuisance.take`."""
 FATES_VARIABLE = "DURABLE_DOOMED_FATES"
 """Environment variable with the folder that remembers what has happened once already, in whatever process."""
 
@@ -148,6 +150,13 @@ class Nuisance(DurableObject):
         sys.setrecursionlimit(500)
         sys.stdout = sys.stderr = None  # type: ignore[assignment]
         self.count += 1
+        return self.count
+
+    @handler
+    def take(self, size: int) -> int:
+        """So many bytes, and no way to give them back."""
+        self.count += 1
+        taken.append(bytearray(size))
         return self.count
 
     @handler

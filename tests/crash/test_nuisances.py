@@ -9,8 +9,11 @@ import pytest
 
 from durable_engine import Client
 from durable_engine.errors import DurableError, HandlerFailed, PersistenceFailed, Unavailable
+from durable_engine.memoryguard import FULL_SHARE, data_bytes
+from durable_storage.limits import PROCESS_BYTES_MIN
 from tests.crash import doomed_objects
 from tests.crash.conftest import MakeServer
+from tests.support.eventually import eventually
 from tests.support.server import Server
 
 pytestmark = pytest.mark.processes
@@ -45,6 +48,37 @@ def test_whatever_a_handler_raises_reaches_its_caller_and_nobody_else(nuisances:
             assert error in str(caught.value)
             assert client.call_by_name("Nuisance", "n", "get", [], {}) == 0
     assert server.shard(0)["restarts"] == 0
+
+
+def test_a_handler_that_wants_too_much_memory_gets_an_error_and_no_more(make_server: MakeServer) -> None:
+    """fault D7: the limit is the process's own, so that neither the machine nor the shard goes down with it."""
+    server = make_server(objects=(doomed_objects.__file__,), shards=1, process_bytes=PROCESS_BYTES_MIN).start()
+    with server.client(timeout=20) as client:
+        with pytest.raises(HandlerFailed, match="MemoryError") as caught:
+            client.call_by_name("Nuisance", "n", "take", [10 << 30], {})
+        assert caught.value.outcome == "not_applied"
+        assert client.call_by_name("Nuisance", "n", "get", [], {}) == 0
+    assert server.shard(0)["restarts"] == 0
+
+
+def test_a_shard_that_leaks_is_exchanged_while_it_serves(make_server: MakeServer) -> None:
+    """fault D7: no call fails, and its neighbour keeps its process."""
+    server = make_server(objects=(doomed_objects.__file__,), process_bytes=PROCESS_BYTES_MIN).start()
+    before = [shard["pid"] for shard in server.shards()]
+    with server.client(timeout=20) as client:
+        assert client.call_by_name("Nuisance", "n", "take", [100 << 20], {}) == 1
+        leaking = client.where("Nuisance", "n")
+        assert leaking is not None
+        while 0 < data_bytes(before[leaking]) <= PROCESS_BYTES_MIN * FULL_SHARE:
+            client.call_by_name("Nuisance", "n", "take", [1 << 20], {})
+        calls = client.call_by_name("Nuisance", "n", "get", [], {})
+
+        eventually(lambda: server.shard(leaking)["pid"] not in (0, before[leaking]), state=lambda: server.log)
+
+        server.wait_until_up(restarts=0)
+        assert client.call_by_name("Nuisance", "n", "get", [], {}) == calls
+    assert server.shard(1 - leaking)["pid"] == before[1 - leaking]
+    assert f"of the {PROCESS_BYTES_MIN >> 20} MB that it may take" in server.log
 
 
 @pytest.mark.parametrize("how", ["os._exit", "abort"])

@@ -49,6 +49,7 @@ def with_alarm_settings(command: Any) -> Any:
 @setting("drain_timeout")
 @setting("stall_timeout")
 @setting("memory_mb")
+@setting("process_memory_mb")
 @with_alarm_settings
 @setting("log_level")
 def run(
@@ -63,6 +64,7 @@ def run(
     drain_timeout: timedelta,
     stall_timeout: timedelta,
     memory_mb: int | None,
+    process_memory_mb: int | None,
     log_level: str,
     **alarms: Any,
 ) -> None:
@@ -85,6 +87,7 @@ def run(
             drain_timeout=drain_timeout.total_seconds(),
             stall_timeout=stall_timeout.total_seconds(),
             memory_bytes=memory_mb * 1024 * 1024 if memory_mb else None,
+            process_bytes=process_memory_mb * 1024 * 1024 if process_memory_mb else None,
             alarms=alarm_settings(**alarms),
             log_level=log_level.upper(),
             path=(str(Path.cwd()),),
