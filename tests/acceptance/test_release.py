@@ -32,7 +32,7 @@ def test_the_archives_of_a_release_are_built_installed_and_called(tmp_path: Path
 
 
 def test_continuous_integration_does_what_a_release_needs() -> None:
-    """parity 116: format, lint, types, fresh documentation, tests with warnings as errors, a minute of chaos, the archives."""
+    """parity 116: format, lint, types, fresh documentation, tests, warnings as errors, a minute of chaos, archives."""
     steps = re.findall(r"^make (\w+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
     assert steps == ["check", "docs", "test", "chaos", "dist"]
     makefile = (ROOT / "Makefile").read_text()
