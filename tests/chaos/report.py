@@ -50,7 +50,7 @@ def markdown(found: dict[str, Any]) -> str:
     """The same as tables."""
     lines = [f"`{found['command']}`", "", f"{found['machine']}; {found['release']}.", ""]
     runs = found["runs"]
-    lines += table(["", *(run["store"] for run in runs)], summary(runs))
+    lines += table(["", *(run["store"] for run in runs), *(["together"] if len(runs) > 1 else [])], summary(runs))
     lines += ["", "Faults that struck:", ""]
     kinds = sorted({kind for run in runs for kind in run["faults"]})
     lines += table(
@@ -69,26 +69,36 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+COUNTED = {
+    "kill -9 of shards": ("counts", "kills"),
+    "SIGSTOP of shards": ("counts", "stops"),
+    "PostgreSQL restarts": ("counts", "restarts"),
+    "cut commits": ("counts", "cuts"),
+    "operations acknowledged": ("operations", "ok"),
+    "operations failed, not applied": ("operations", "not_applied"),
+    "operations failed, applied": ("operations", "applied"),
+    "operations of unknown outcome": ("operations", "unknown"),
+}
+
+
 def summary(runs: list[dict[str, Any]]) -> list[list[Any]]:
-    """Rows of what was asked for."""
+    """Rows of what was asked for; behind several stores, their sum."""
     rows: list[list[Any]] = [["seed", *(run["seed"] for run in runs)]]
-    rows.append(["seconds", *(f"{run['seconds']:.0f}" for run in runs)])
-    names = {"kills": "kill -9 of shards", "stops": "SIGSTOP of shards", "restarts": "PostgreSQL restarts"}
-    for key, name in {**names, "cuts": "cut commits"}.items():
-        rows.append([name, *(run["counts"].get(key, 0) for run in runs)])
-    for outcome, name in (
-        ("ok", "acknowledged"),
-        ("not_applied", "failed, not applied"),
-        ("applied", "failed, applied"),
-    ):
-        rows.append([f"operations {name}", *(f"{run['operations'].get(outcome, 0):,}" for run in runs)])
-    rows.append(["operations of unknown outcome", *(f"{run['operations'].get('unknown', 0):,}" for run in runs)])
-    rows.append(["violations", *(len(run["violations"]) for run in runs)])
+    rows.append(["seconds", *with_sum([round(run["seconds"]) for run in runs])])
+    for name, (part, key) in COUNTED.items():
+        rows.append([name, *with_sum([run[part].get(key, 0) for run in runs])])
+    rows.append(["violations", *with_sum([len(run["violations"]) for run in runs])])
     return rows
+
+
+def with_sum(numbers: list[int]) -> list[str]:
+    """As they are printed."""
+    return [f"{number:,}" for number in (numbers if len(numbers) == 1 else [*numbers, sum(numbers)])]
 
 
 def table(head: list[Any], rows: list[list[Any]]) -> list[str]:
     """Markdown."""
+    rows = [[*row, *[""] * (len(head) - len(row))] for row in rows]
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
 

@@ -93,10 +93,12 @@ def test_the_longest_waits_are_told() -> None:
 
 
 def test_stores_stand_side_by_side_in_the_report() -> None:
-    """One column each."""
-    runs = [of_run(Record(store, 9, 3)) for store in ("sqlite", "postgresql")]
+    """One column each, and one for both together."""
+    kill = Strike("kill", "kills", (0,), 1.0)
+    runs = [of_run(Record(store, 9, 3, strikes=[kill])) for store in ("sqlite", "postgresql")]
 
     text = markdown({"command": "c", "machine": "m", "release": "r", "runs": runs})
 
-    assert "|  | sqlite | postgresql |" in text
-    assert "| seed | 9 | 9 |" in text
+    assert "|  | sqlite | postgresql | together |" in text
+    assert "| seed | 9 | 9 |  |" in text
+    assert "| kill -9 of shards | 1 | 1 | 2 |" in text
