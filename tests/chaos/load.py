@@ -22,6 +22,7 @@ from durable_engine.views import AlarmView
 from durable_shards.alarm_settings import AlarmSettings
 from tests.chaos.final import Accounts, Probe
 from tests.chaos.limits import ALARM_ATTEMPTS
+from tests.plants.plant import path_of_plants
 
 ROOT = Path(__file__).parent.parent.parent
 CLASSES = ("Log", "Bank", "Timers", "Saboteur")
@@ -132,7 +133,7 @@ class _Process:
 
     def __init__(self, command: list[str], log: Path) -> None:
         self._log = log
-        paths = [str(ROOT), *(str(ROOT / part) for part in ("engine", "shards", "storage", "bench"))]
+        paths = [str(ROOT), *(str(ROOT / part) for part in ("engine", "shards", "storage", "bench")), *path_of_plants()]
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 command,
