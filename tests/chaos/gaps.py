@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from durable_storage.address import partition_of, partitions_of_shard
@@ -81,3 +81,16 @@ def services_of(history: History, shards: int) -> list[Service]:
     for service in services:
         service.seal()
     return services
+
+
+def longest_gaps(history: History) -> dict[str, float]:
+    """Kind of operation: the longest time in which none of them was answered with success, in seconds."""
+    answered: dict[str, array[float]] = {}
+    for _, ops in history:
+        for op in ops:
+            if op.outcome == "ok" and op.answered is not None:
+                answered.setdefault(op.kind, array("d")).append(op.answered)
+    return {
+        kind: max((later - earlier for earlier, later in pairwise(sorted(times))), default=0.0)
+        for kind, times in answered.items()
+    }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from durable_engine.errors import CallTimeout, DurableError, Overloaded, Unavailable
-from tests.chaos.gaps import NEVER, Strike, recoveries
+from tests.chaos.gaps import NEVER, Strike, longest_gaps, recoveries
 from tests.chaos.objects import NotCovered
 from tests.chaos.records import InMemory, Op, Recorded, Recorder
 from tests.chaos.workload import Plan, Workload
@@ -53,6 +53,14 @@ def test_recovery_is_counted_from_the_fault_to_the_next_success() -> None:
     strikes = [Strike(10.0, 0, "cut", False), Strike(10.0, 0, "kill", True), Strike(20.0, 0, "cut", False)]
 
     assert recoveries(history, strikes, 1) == {"cut": [1.0, NEVER], "kill": [2.0]}
+
+
+def test_the_longest_gap_of_a_kind_is_that_between_two_successes() -> None:
+    """In the order of the answers; failures are none."""
+    answers = [("read", 12.0, "ok"), ("read", 10.0, "ok"), ("read", 11.0, "not_applied"), ("append", 3.0, "ok")]
+    history = InMemory([Op(0, "Log/a", kind, 0, False, 1.0, at, outcome) for kind, at, outcome in answers])  # type: ignore[arg-type]
+
+    assert longest_gaps(history) == {"read": 2.0, "append": 0.0}
 
 
 class Scripted:
