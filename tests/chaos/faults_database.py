@@ -6,6 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.postgres import PostgresServer
 from tests.support.wire_faults import Action, AtByte, AtCommit, Fault
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 FIRE_SECONDS = 60.0
 DEADLINE_SECONDS = 10.0
 """After which a store gives up a connection that does not answer."""
-_TERMINATE = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE application_name LIKE 'durable-engine%' AND (random() < $1 OR pid % 2 = $2)"""
+_BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'durable-engine%'"
 
 
 def _postgres(nemesis: Nemesis) -> PostgresServer:
@@ -60,10 +59,16 @@ def postgres_restart_and_kill(nemesis: Nemesis, chance: random.Random) -> None:
 
 def terminate_backends(nemesis: Nemesis, chance: random.Random) -> None:
     """pg_terminate_backend on some connections."""
-    ended = nemesis.rig.sql(_TERMINATE, chance.random(), chance.randrange(2))
-    for _ in ended:
+    rig = nemesis.rig
+
+    def ended() -> int:
+        found = sorted(row[0] for row in rig.sql(_BACKENDS))
+        some = chance.sample(found, chance.randint(1, len(found)))
+        return sum(rig.sql("SELECT pg_terminate_backend($1)", pid)[0][0] for pid in some)
+
+    for _ in range(eventually(ended, timeout=FIRE_SECONDS)):
         nemesis.note("terminated backend")
-    nemesis.rig.until_served()
+    rig.until_served()
 
 
 def cut_in_commit(nemesis: Nemesis, chance: random.Random) -> None:
@@ -150,9 +155,9 @@ def _hold(nemesis: Nemesis, seconds: float, *directions: str) -> None:
     proxy.hold(*directions)  # type: ignore[arg-type]
     try:
         time.sleep(seconds)
+        eventually(lambda: proxy.faults.struck["held"] > before, timeout=FIRE_SECONDS)
     finally:
         proxy.release()
-    assert proxy.faults.struck["held"] > before, "nothing came by at the black hole"
     nemesis.note("black hole")
     nemesis.rig.until_served()
 

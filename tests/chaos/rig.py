@@ -182,7 +182,7 @@ class Rig:
         """Ask PostgreSQL past the proxy."""
 
         async def run() -> list[Any]:
-            connection = await asyncpg.connect(self.store)
+            connection = await asyncpg.connect(self.store, timeout=RECOVERY_SECONDS)
             try:
                 rows: list[Any] = await connection.fetch(statement, *args)
                 return rows
