@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ from durable_storage.address import Address
 from durable_storage.memory import MemoryStore, MemoryWorld
 from durable_storage.store import AlarmRow, Change, DueAlarm, Served
 from tests.invariants.clockworks import ARMINGS, MISSED, NAMES, OUTSIDE, Clockwork, clocks, doors
-from tests.invariants.world_machine import WorldMachine
+from tests.invariants.world_machine import EXAMPLES_FACTOR, WorldMachine
 from tests.shards.harness import Harness, claim, settle
 
 IDS = st.sampled_from(["a", "b"])
@@ -143,7 +143,7 @@ class SlowStore(MemoryStore):
 class AlarmsMachine(WorldMachine):
     """Rules are what clients do and what time does; invariants are the promises."""
 
-    classes: ClassVar[list[type]] = [Clockwork]
+    classes = (Clockwork,)
     world: Witness
 
     @initialize(bounds=st.sampled_from([(20_000, 512, 64, 32), (4, 3, 2, 1), (4, 3, 4, 2), (2, 2, 1, 1)]))
@@ -369,4 +369,4 @@ class AlarmsMachine(WorldMachine):
 
 
 TestAlarmsMachine = AlarmsMachine.TestCase
-TestAlarmsMachine.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestAlarmsMachine.settings = settings(max_examples=int(250 * EXAMPLES_FACTOR), stateful_step_count=40, deadline=None)

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ from durable_storage.address import Address
 from durable_storage.memory import MemoryWorld
 from durable_storage.store import Change
 from tests.invariants.actors import CALLS, KINDS, TELLING, doors
-from tests.invariants.world_machine import WorldMachine
+from tests.invariants.world_machine import EXAMPLES_FACTOR, WorldMachine
 from tests.shards.harness import Harness, settle
 
 NAMES = st.sampled_from(sorted(KINDS))
@@ -83,7 +83,7 @@ class Asked:
 class ObjectsMachine(WorldMachine):
     """Rules are what clients do; invariants are the promises."""
 
-    classes: ClassVar[list[type]] = list(set(KINDS.values()))
+    classes = tuple(set(KINDS.values()))
     world: Witness
 
     @initialize()
@@ -241,4 +241,4 @@ class ObjectsMachine(WorldMachine):
 
 
 TestObjectsMachine = ObjectsMachine.TestCase
-TestObjectsMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestObjectsMachine.settings = settings(max_examples=int(150 * EXAMPLES_FACTOR), stateful_step_count=40, deadline=None)

@@ -10,14 +10,14 @@ import asyncio
 import itertools
 import json
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from durable_engine import DurableError, DurableObject, Rejected, field, handler
-from tests.invariants.world_machine import WorldMachine
+from tests.invariants.world_machine import EXAMPLES_FACTOR, WorldMachine
 from tests.shards.harness import Harness, settle
 
 IDS = ("a", "b", "c")
@@ -56,10 +56,24 @@ class Log(DurableObject, hibernate_after=timedelta(seconds=5)):
         return self.tokens
 
 
+class Second:
+    """The next release."""
+
+    class Log(Log, name="Log", schema_version=2):
+        """Knows which version its row was when it was first read; what it was stored as is migrated."""
+
+        was: int = 2
+
+        @classmethod
+        def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]:
+            assert version == 1
+            return {**data, "was": version}
+
+
 class ShardMachine(WorldMachine):
     """Rules are what clients and the world do; invariants are the promises."""
 
-    classes: ClassVar[list[type]] = [Log]
+    classes = (Log,)
 
     @initialize()
     def begin(self) -> None:
@@ -72,6 +86,8 @@ class ShardMachine(WorldMachine):
         self.keyed: list[tuple[str, int, str]] = []
         self.ghosts: list[tuple[list[int], asyncio.Future[Any]]] = []
         """Reads asked of a zombie: (what was stored when they were asked, what they heard)."""
+        self.vain: list[tuple[int, asyncio.Future[Any]]] = []
+        """Writes asked of a zombie."""
 
     # What clients do.
 
@@ -126,6 +142,23 @@ class ShardMachine(WorldMachine):
 
     # What the world does.
 
+    @rule(which=st.integers(0, 1000))
+    def write_through_a_zombie(self, which: int) -> None:
+        """A client with an old routing table asks a shard that was replaced, and has woken up."""
+        if self.zombies:
+            self.run(self._write_through(self.zombies[which % len(self.zombies)], next(self.tokens)))
+
+    async def _write_through(self, zombie: Harness, token: int) -> None:
+        future = zombie.call(Log, IDS[token % 3], "append", [token], timeout=3600)
+        self.vain.append((token, future))
+        await settle(30)
+
+    @rule()
+    def deploy(self) -> None:
+        """The shard is killed, and comes back with the next release."""
+        self.classes = (Second.Log,)
+        self.run(self._crash())
+
     @rule(seconds=st.sampled_from([0.5, 3.0, 20.0]))
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(timedelta(seconds=seconds))
@@ -174,6 +207,10 @@ class ShardMachine(WorldMachine):
             if future.done() and future.exception() is None:
                 self._told(name, future.result(), stored)
 
+        everything = {token for log in stored.values() for token in log}
+        for token, future in self.vain:
+            assert token not in everything, f"a replaced shard has written {token}"
+            assert not future.done() or future.exception() is not None, "a replaced shard acknowledged a write"
         for asked, future in self.ghosts:
             if future.done() and future.exception() is None:
                 assert future.result()[: len(asked)] == asked, "a replaced shard told what was true before"
@@ -192,4 +229,4 @@ class ShardMachine(WorldMachine):
 
 
 TestShardMachine = ShardMachine.TestCase
-TestShardMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestShardMachine.settings = settings(max_examples=int(150 * EXAMPLES_FACTOR), stateful_step_count=40, deadline=None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -16,6 +18,9 @@ from durable_storage.memory import MemoryWorld
 from durable_storage.store import Change
 from tests.shards.harness import Harness, claim, settle
 
+EXAMPLES_FACTOR = float(os.environ.get("DURABLE_EXAMPLES", "1"))
+"""How many times the usual number of examples the machines are to run: for a night."""
+
 
 def is_poison(change: Change) -> bool:
     """Whether the world refuses this change: its state says that it is poisoned."""
@@ -25,7 +30,7 @@ def is_poison(change: Change) -> bool:
 class WorldMachine(RuleBasedStateMachine):
     """The rules that are the world's. A subclass calls `open_world` first, and adds clients and promises."""
 
-    classes: ClassVar[list[type]]
+    classes: Sequence[type]
 
     def open_world(self, world: type[MemoryWorld] = MemoryWorld) -> None:
         self.loop = asyncio.new_event_loop()
@@ -75,6 +80,12 @@ class WorldMachine(RuleBasedStateMachine):
         self.world.release()
         await self.close_shard(self.harness)
         await self.start_shard()
+
+    @rule()
+    def freeze_and_thaw(self) -> None:
+        """The process is stopped for less than anybody notices, and its lease runs out meanwhile."""
+        self.clock.advance(timedelta(seconds=LEASE_SECONDS + 0.5))
+        self.run(settle(30))
 
     @rule()
     def take_over(self) -> None:
