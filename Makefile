@@ -10,7 +10,7 @@ WORKERS ?= 2
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast chaos chaos-long simulate check format bench docs reference dist clean
+.PHONY: help run test test-fast chaos chaos-long simulate fuzz check format bench docs reference dist clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,11 @@ chaos-long: $(VENV)/installed-dev  ## the same for half an hour, with a report i
 # A seed is a history, and repeats itself exactly. For a night: ARGS="--seeds 1000000 --start 1000000 --seconds 28800".
 simulate: $(VENV)/installed-dev  ## histories of a small cluster in virtual time, under every fault (ARGS="--seed 7 --trace")
 	PYTHONPATH=. $(BIN)/python -m tests.simulation $(ARGS)
+
+# A few examples of each are part of `make test`. EXAMPLES=100000 for a night, ARGS="-k rows" for one of them.
+EXAMPLES ?= 5000
+fuzz: $(VENV)/installed-dev  ## frames, stored rows and the bytes of SQLite's log, as nobody writes them
+	FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) tests/fuzz --timeout=0 -n $(WORKERS) $(ARGS)
 
 # No cache: whether an import is one of ours depends on files that ruff's cache does not look at.
 check: $(VENV)/installed-dev  ## ruff, mypy strict, and the direction of imports
