@@ -80,7 +80,7 @@ async def test_readonly_handlers_are_checked(durable: Durable) -> None:
 
 @pytest.mark.durable(strict_readonly=False)
 async def test_the_check_of_readonly_handlers_can_be_left_out(durable: Durable) -> None:
-    """fault D3: as in production, where nothing of the change is kept."""
+    """fault D3: as in production, where a read writes nothing."""
     await durable.at(Counter, "a").liar()
     assert await durable.persisted(Counter, "a") is None
 
