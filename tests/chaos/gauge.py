@@ -17,7 +17,7 @@ from durable_engine.errors import DurableError
 from tests.chaos.records import Op
 from tests.chaos.rig import RECOVERY_SECONDS, now
 
-INTERVAL_SECONDS = 0.005
+INTERVAL_SECONDS = 0.01
 TIMEOUT_SECONDS = 20.0
 
 
