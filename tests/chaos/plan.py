@@ -54,7 +54,7 @@ PROCESSES = (
     Card("kill_while_stopping", 1),
 )
 DATABASE = (
-    Card("postgres_restart", 20, "restarts"),
+    Card("postgres_restart", 40, "restarts"),
     Card("postgres_restart_and_kill", 4, "restarts"),
     Card("terminate_backends", 3),
     Card("cut_in_commit", 6, "cuts"),
