@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from durable_storage import crashpoints
-from tests.simulation.processes import Process, ShardProcess, Supervisor
+from tests.simulation.processes import DOOR, Process, ShardProcess, Supervisor
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -28,8 +28,7 @@ class Nemesis:
         self._healed = False
         every = list(FAULTS)
         kinds = self._random.sample(every, self._random.randint(1, 6))
-        if self._random.random() < 0.15:
-            kinds.append("crash_point")
+        kinds += [kind for kind in ("crash_point", "takeover") if self._random.random() < 0.15]
         self.kinds = kinds
         self._pause = PAUSE_SECONDS * self._random.uniform(0.4, 2.0)
         self._next()
@@ -55,6 +54,7 @@ class Nemesis:
         cluster.database.away_until = cluster.database.held_until = 0.0
         cluster.database.slowest_seconds = cluster.wires.slowest_seconds = 0.002
         cluster.routes_late_seconds = 0.0
+        cluster.wires.cut_off.clear()
         for process in cluster.processes:
             if process.loop.frozen and not process.loop.dead:
                 self._thaw(process)
@@ -116,8 +116,12 @@ class Nemesis:
         ghosts = cluster.shards_now()
         cluster.supervisor.kill()
         for ghost in ghosts:
-            if self._random.random() < 0.6:
-                self._freeze(ghost, self._random.uniform(0.5, 6.0))
+            if self._random.random() < 0.7:
+                self._freeze(ghost, self._random.choice((1.0, 2.0)) * self._random.uniform(0.5, 2.5))
+        if cluster.clients and self._random.random() < 0.7:
+            # One goes on calling the old shards, since it does not hear of the new ones.
+            unaware = self._random.choice(cluster.clients)
+            cluster.wires.cut_off[unaware.loop, DOOR] = cluster.simulation.now + self._random.uniform(3.0, 7.0)
         cluster.ghosts += ghosts
         cluster.supervisor = Supervisor(cluster, takeover=True)
 

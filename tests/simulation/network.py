@@ -27,9 +27,11 @@ class Wires:
         self.listeners: dict[str, SimulatedListener] = {}
         self.pipes: dict[int, Pipe] = {}
         self.slowest_seconds = 0.002
+        self.cut_off: dict[tuple[ProcessLoop, str], float] = {}
+        """Until when a process reaches nobody new at an endpoint."""
         self.drop_chance = self.twice_chance = 0.0
         self.on_twice: Callable[[bytes], None] = lambda _: None
-        self._count_fault = count_fault
+        self.count_fault = count_fault
         self._numbers = count(1)
 
     def new_pipe(self, client: SimulatedConnection, listener: SimulatedListener) -> Pipe:
@@ -46,10 +48,10 @@ class Wires:
             return 1
         dice = self.simulation.random.random()
         if dice < self.drop_chance:
-            self._count_fault("drop")
+            self.count_fault("drop")
             return 0
         if dice < self.drop_chance + self.twice_chance:
-            self._count_fault("twice")
+            self.count_fault("twice")
             if towards_server:
                 self.on_twice(payload)
             return 2
@@ -238,6 +240,9 @@ class SimulatedConnection:
             return
         listener = self._wires.listeners.get(self.endpoint)
         if listener is None or listener.loop.dead:
+            self._attempt(self._reconnect_seconds)
+        elif self._wires.cut_off.get((self.loop, self.endpoint), 0.0) > self._wires.simulation.now:
+            self._wires.count_fault("cut off")
             self._attempt(self._reconnect_seconds)
         elif listener.loop.frozen or self.loop.frozen:
             self._attempt(0.1)

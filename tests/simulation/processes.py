@@ -159,6 +159,8 @@ class ShardProcess(Process):
         self.cluster.simulation.note(f"{self.name} is lost: {type(error).__name__}")
         if not isinstance(error, Fenced):
             self.cluster.simulation.fail(f"I11 accounting: {self.name} gave up: {error!r}")
+        elif self.cluster.supervisor is self.keeper.supervisor and self.keeper.process is self:
+            self.cluster.simulation.fail(f"I5 one instance: {self.name} lost its rows, and nobody took them")
         if not self._ended.done():
             self._ended.set_result(None)
 

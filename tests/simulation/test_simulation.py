@@ -21,7 +21,7 @@ KINDS = {
     "freeze", "watchdog kill", "takeover", "supervisor crash", "drain",
     "release 1", "release 2", "before in commit", "after in commit", "late in commit", "hang in commit", "cut in query",
     "store away", "store held", "store slow", "refused", "connection broken", "drop", "twice", "wire slow",
-    "late routes", "clock forwards", "clock backwards",
+    "late routes", "cut off", "clock forwards", "clock backwards",
 }  # fmt: skip
 
 
