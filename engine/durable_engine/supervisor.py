@@ -36,7 +36,7 @@ from durable_shards.board import Boards, monotonic_ms
 from durable_shards.control import Failed, Park, Routes, ShardConfig
 from durable_shards.errors import error_from_wire
 from durable_shards.wire import RoutingTable
-from durable_storage.errors import DurableError, Fenced
+from durable_storage.errors import DataLossDetected, DurableError, Fenced
 from durable_storage.lease import Control, Holder
 from durable_storage.limits import PARTITIONS
 from durable_storage.urls import kind_of, open_control
@@ -77,6 +77,7 @@ class Supervisor:
         self.reloads: Reloads = Reloads(self)
         self._boards = boards
         self._control: Control | None = None
+        self._renewing = asyncio.Lock()
         self._term = 0
         self._version = 0
         self._announce_scheduled = False
@@ -341,14 +342,27 @@ class Supervisor:
 
     async def _renew_once(self) -> None:
         assert self._control is not None
+        async with self._renewing:  # one at a time: the term that is asked for may be about to be followed by another
+            try:
+                await self._control.renew(self._term)
+            except Fenced as error:
+                _log.error("another supervisor took this store over: stopping. %s", error.message)
+                self._failure = error
+                self._stopping.set()
+            except DataLossDetected as error:
+                await self._rule_again(error)
+            except DurableError as error:
+                _log.warning("the lease of the store could not be renewed: %s", error.message)
+
+    async def _rule_again(self, loss: DataLossDetected) -> None:
+        """The store is an old one. We still rule, and we alone remember what it has lost: its shards refuse."""
+        assert self._control is not None
+        _log.error("%s. Beginning another term on what it has", loss.message)
+        holder = Holder.of_this_process(self.config.bind)
         try:
-            await self._control.renew(self._term)
-        except Fenced as error:
-            _log.error("another supervisor took this store over: stopping. %s", error.message)
-            self._failure = error
-            self._stopping.set()
+            self._term = await self._control.acquire(holder, takeover=True, after=self._term)
         except DurableError as error:
-            _log.warning("the lease of the store could not be renewed: %s", error.message)
+            _log.warning("the store cannot be taken over again, trying once more: %s", error.message)
 
     async def _release_store(self) -> None:
         if self._control is None:

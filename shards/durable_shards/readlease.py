@@ -16,7 +16,7 @@ from typing import Any
 
 from durable_shards.clock import Clock
 from durable_shards.wire import Call
-from durable_storage.errors import Fenced, StoreUnavailable
+from durable_storage.errors import DataLossDetected, Fenced, StoreUnavailable
 from durable_storage.lease import LEASE_SECONDS
 from durable_storage.store import Store
 
@@ -104,7 +104,7 @@ class ReadLease:
             self.confirmed(sent_at)
             if self._held or self._waiting:  # the machine slept between question and answer
                 self.renew()
-        elif isinstance(error, Fenced):
+        elif isinstance(error, Fenced | DataLossDetected):
             self._lost(error)
         else:
             if not isinstance(error, StoreUnavailable):

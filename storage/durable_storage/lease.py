@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from durable_storage.errors import Fenced, StoreInUse
+from durable_storage.errors import DataLossDetected, Fenced, StoreInUse
 
 LEASE_SECONDS: Final = 2.0
 """For how long a confirmed ownership lets a shard answer reads, by a clock that runs on while it is stopped."""
@@ -60,15 +60,18 @@ class Control(Protocol):
         SchemaMismatch, naming the command to run, and StoreUnavailable.
         """
 
-    async def acquire(self, holder: Holder, *, takeover: bool) -> int:
-        """Become the ruler; the new term. All shards of earlier terms are fenced when this returns.
+    async def acquire(self, holder: Holder, *, takeover: bool, after: int = 0) -> int:
+        """Become the ruler; the new term, later than `after`. All shards of earlier terms are fenced when this returns.
 
         A holder whose process is provably dead on this machine is replaced at once, one on another machine after
         `SILENT_SECONDS` without a renewal, any other only with `takeover`. Raises StoreInUse, StoreUnavailable.
         """
 
     async def renew(self, term: int) -> None:
-        """Once a second. Raises Fenced when another supervisor took over, StoreUnavailable when nobody can tell."""
+        """Once a second. Raises Fenced when another supervisor took over, StoreUnavailable when nobody can tell.
+
+        Raises DataLossDetected when the store shows a term from before ours: it is of a backup, or a stale replica.
+        """
 
     async def release(self, term: int) -> None:
         """Rule no more; the next supervisor need not wait. Does nothing when the term is over already."""
@@ -104,8 +107,10 @@ def must_wait_for_lease(incumbent: Incumbent | None, *, takeover: bool) -> bool:
     )
 
 
-def term_over(term: int) -> Fenced:
-    """A supervisor finds that it rules no more."""
+def term_over(term: int, found: int) -> Fenced | DataLossDetected:
+    """A supervisor does not find its own term, or has released it."""
+    if found < term:
+        return DataLossDetected(f"the store shows term {found}, and this is term {term}: it was turned back")
     return Fenced(f"term {term} is over: another supervisor took the store over, and this one must stop serving")
 
 

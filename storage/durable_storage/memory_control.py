@@ -21,12 +21,12 @@ class MemoryControl:
         """Note the number of shards."""
         self._world.shards = shards
 
-    async def acquire(self, holder: Holder, *, takeover: bool) -> int:
+    async def acquire(self, holder: Holder, *, takeover: bool, after: int = 0) -> int:
         """Become the ruler."""
         world = self._world
         incumbent = Incumbent(world.ruler, monotonic() - world.renewed) if world.ruler else None
         waits = must_wait_for_lease(incumbent, takeover=takeover)
-        world.term += 1
+        world.term = max(world.term, after) + 1
         world.ruler, world.renewed = holder, monotonic()
         for host in world.hosts.values():
             host.epoch += 1
@@ -38,7 +38,7 @@ class MemoryControl:
     async def renew(self, term: int) -> None:
         """Raises Fenced when somebody else rules."""
         if self._world.term != term:
-            raise term_over(term)
+            raise term_over(term, self._world.term)
         self._world.renewed = monotonic()
 
     async def release(self, term: int) -> None:

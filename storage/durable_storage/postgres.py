@@ -13,14 +13,14 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import NoReturn
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
 from durable_storage import crashpoints, postgres_schema
 from durable_storage.address import Address, partitions_of_shard
 from durable_storage.backoff import Backoff
 from durable_storage.batching import Refused, refusal, settle
-from durable_storage.errors import SchemaMismatch
+from durable_storage.errors import SchemaMismatch, StoreUnavailable
 from durable_storage.ownership import NOBODY, closed, data_loss, fenced, fenced_by_term
 from durable_storage.postgres_batch import compose, quoted, statement
 from durable_storage.postgres_errors import EXPECTED, Verdict, explanation, judge
@@ -72,11 +72,10 @@ class PostgresStore:
         try:
             await self._inspect(link)
             await self._take(link, claim, incarnation)
-        except EXPECTED as error:
+        except BaseException as error:
             link.drop()
-            raise self._explained(error) from error
-        except BaseException:
-            link.drop()
+            if isinstance(error, EXPECTED) and not isinstance(error, StoreUnavailable):
+                raise self._explained(error) from error
             raise
         self._claim, self._link = claim, link
         ours = partitions_of_shard(claim.shard, claim.shards)
@@ -95,6 +94,12 @@ class PostgresStore:
             if settings[name] == "off":
                 _log.warning("PostgreSQL runs with %s=off: a crash of its machine loses acknowledged calls", name)
         if settings["backend_pid"] != link.backend_pid:
+            if settings["usual_commit"] == "off":
+                raise StoreUnavailable(
+                    "a connection pooler stands before PostgreSQL, where synchronous_commit is off: acknowledged calls "
+                    "could be lost. Connect to PostgreSQL itself, or set synchronous_commit = on for this role there",
+                    retryable=False,
+                )
             _log.warning("a connection pooler stands before PostgreSQL: session settings may not hold, use it directly")
 
     async def _take(self, link: Link, claim: Claim, incarnation: UUID) -> None:
@@ -157,10 +162,20 @@ class PostgresStore:
         return await self._opened_reads().purge_results(self._now(), limit)
 
     async def confirm(self) -> None:
-        """Raises Fenced when the row has another owner."""
-        reads, claim = self._opened_reads(), self._owner()
-        if not await reads.fetch(self._home_sql("confirm_host"), claim.host, self._incarnation):
+        """Raises Fenced when the row has another owner, and DataLossDetected when it is older than our last commit."""
+        reads, claim, known = self._opened_reads(), self._owner(), self.seq
+        confirmed = await reads.fetch(self._home_sql("confirm_host"), claim.host, self._incarnation)
+        found = confirmed or await reads.fetch(self._home_sql("read_host"), claim.host)
+        self._check_not_turned_back(found, known)
+        if not confirmed:
             raise fenced(claim)
+
+    def _check_not_turned_back(self, found: Sequence[Any], known: int) -> None:
+        # Every owner goes on from what the one before acknowledged: a row that has less, or is gone, is of a backup or
+        # of a replica that was left behind, whoever owns it.
+        seq = found[0]["seq"] if found else 0
+        if seq < known:
+            raise data_loss(self._owner(), seq, known=known)
 
     # Committing
 
@@ -231,21 +246,20 @@ class PostgresStore:
                 if self._backend_pid != link.backend_pid:
                     await self._terminate(link, self._backend_pid, _application_name(claim.host, self._incarnation))
                 bumped = await link.fetch(self._home_sql("bump_epoch"), claim.host, self._incarnation, link.backend_pid)
+                found = bumped or await link.fetch(self._home_sql("read_host"), claim.host)
             except EXPECTED as error:
                 self._note_unavailable(error)
                 link.drop()
                 await backoff.wait()
                 continue
+            self._check_not_turned_back(found, self.seq)
             if not bumped:
                 raise fenced(claim)
             return self._was_executed(*bumped[0])
 
     def _was_executed(self, epoch: int, seq: int) -> bool:
         before, self.epoch = self.seq, epoch
-        if seq < before:
-            # The server that answers now never saw what the one before acknowledged: a stale replica was promoted.
-            raise data_loss(self._owner(), seq, known=before)
-        assert seq <= before + 1, "nobody but this owner advances seq"
+        assert before <= seq <= before + 1, "nobody but this owner advances seq"
         self.seq = seq
         self._backend_pid = self._opened_link().backend_pid
         self.unavailable_since = None

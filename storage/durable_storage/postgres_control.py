@@ -44,7 +44,7 @@ class PostgresControl:
 
         await self._explained(work)
 
-    async def acquire(self, holder: Holder, *, takeover: bool) -> int:
+    async def acquire(self, holder: Holder, *, takeover: bool, after: int = 0) -> int:
         """Become the ruler."""
 
         async def work() -> tuple[int, bool]:
@@ -53,7 +53,7 @@ class PostgresControl:
             incumbent = Incumbent(Holder(*row[1:6]), row["silent_seconds"]) if row["pid"] else None
             waits = must_wait_for_lease(incumbent, takeover=takeover)
             newcomer = (holder.node, holder.boot, holder.pid, holder.process_started, holder.address)
-            seized = await self._fetch("seize_controller", row["term"], *newcomer)
+            seized = await self._fetch("seize_controller", row["term"], *newcomer, after)
             if not seized:
                 raise StoreInUse("another supervisor took this store over at this very moment: try again")
             await self._fetch("fence_hosts", uuid4())
@@ -66,8 +66,14 @@ class PostgresControl:
 
     async def renew(self, term: int) -> None:
         """Raises Fenced when somebody else rules."""
-        if not await self._explained(lambda: self._fetch("renew_controller", term)):
-            raise term_over(term)
+
+        async def work() -> int | None:
+            if await self._fetch("renew_controller", term):
+                return None
+            return int((await self._fetch("read_controller"))[0]["term"])
+
+        if (found := await self._explained(work)) is not None:
+            raise term_over(term, found)
 
     async def release(self, term: int) -> None:
         """Rule no more."""

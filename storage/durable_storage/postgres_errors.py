@@ -44,6 +44,7 @@ _BY_STATE = {
     "26000": Verdict.RECONNECT,  # invalid_sql_statement_name: a pooler gave us another server connection
     "42P05": Verdict.RECONNECT,  # duplicate_prepared_statement: the same
     "55P03": Verdict.RETRY,  # lock_not_available
+    "40003": Verdict.UNKNOWN,  # statement_completion_unknown: of a pooler or a cluster, never of PostgreSQL itself
     "57014": Verdict.RETRY,  # query_canceled: somebody's statement_timeout
     "55006": Verdict.RETRY,  # object_in_use
 }

@@ -95,17 +95,17 @@ class SqliteControl:
             return []
         return explained(self._layout.root, self._layout.applied, generation)
 
-    async def acquire(self, holder: Holder, *, takeover: bool) -> int:
+    async def acquire(self, holder: Holder, *, takeover: bool, after: int = 0) -> int:
         """Become the ruler."""
-        term, waits = await asyncio.to_thread(self._acquire, holder, takeover)
+        term, waits = await asyncio.to_thread(self._acquire, holder, takeover, after)
         if waits:
             await asyncio.sleep(self._lease_seconds)
         return term
 
-    def _acquire(self, holder: Holder, takeover: bool) -> tuple[int, bool]:
+    def _acquire(self, holder: Holder, takeover: bool, after: int) -> tuple[int, bool]:
         with self._locked() as connection:
             waits = must_wait_for_lease(_incumbent(connection), takeover=takeover)
-            self._term = _term(connection) + 1
+            self._term = max(_term(connection), after) + 1
             row = (
                 self._term,
                 holder.node,
@@ -128,18 +128,19 @@ class SqliteControl:
 
     async def renew(self, term: int) -> None:
         """Raises Fenced when somebody else rules."""
-        if not await asyncio.to_thread(self._update, "renewed_at = ?1", term):
-            raise term_over(term)
+        if (found := await asyncio.to_thread(self._update, "renewed_at = ?1", term)) is not None:
+            raise term_over(term, found)
 
     async def release(self, term: int) -> None:
         """Rule no more."""
         await asyncio.to_thread(self._update, "pid = 0, renewed_at = ?1", term)
 
-    def _update(self, assignment: str, term: int) -> bool:
+    def _update(self, assignment: str, term: int) -> int | None:
+        # The term that is in force instead; None when it was updated.
         with self._locked() as connection:
             statement = f"UPDATE durable_controller SET {assignment} WHERE term = ?2"  # noqa: S608 - ours
             connection.execute(statement, (time(), term))
-            return connection.changes() == 1
+            return None if connection.changes() == 1 else _term(connection)
 
     async def close(self) -> None:
         """Nothing is kept open."""

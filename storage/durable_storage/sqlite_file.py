@@ -82,8 +82,17 @@ class ShardFile:
         self.seq = 0
         """Of the last commit that touched this file, once it was claimed."""
         self._connection = connect(path, readonly=readonly)
+        self._identities = {path: _identity(path)}
         self._run = self._connection.cursor().execute
         self._run_many = self._connection.cursor().executemany
+
+    def is_displaced(self) -> bool:
+        """Whether somebody deleted or replaced the file under us, its log or its index: our writes go nowhere then."""
+        if self.seq and len(self._identities) == 1:
+            for suffix in ("-wal", "-shm"):
+                path = self.path.with_name(self.path.name + suffix)
+                self._identities[path] = _identity(path)
+        return any(_identity(path) != known for path, known in self._identities.items())
 
     def close(self) -> None:
         """Close the connection."""
@@ -273,6 +282,14 @@ class ShardFile:
         # To the end, always: a statement that is not finished holds its view of the file, and keeps the log from
         # being folded in.
         return self._run(SQL[name], key).fetchall()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _object_rows(changes: Sequence[Change], now: int) -> tuple[list[tuple[Any, ...]], list[Change]]:

@@ -222,8 +222,14 @@ class SqliteShard:
 
     def confirm(self) -> None:
         """Raises Fenced, StoreUnavailable."""
+        for prefix in {"", self._last_prefix} & self._files.keys():
+            if self._files[prefix].is_displaced():
+                # Closing writes down what can still be saved; whether that was all is for the next owner to see.
+                path = self._files[prefix].path
+                raise Fenced(f"{path}, or its log, was deleted or replaced while it was in use: this shard ends")
         try:
-            with self._files[""].confirmed(self._claim, self.owned, microseconds(self._now())):
+            # Nothing is written: on a full disk what is stored can still be read.
+            with self._files[""].held(self.owned):
                 pass
         except Fenced:
             raise fenced(self._claim) from None

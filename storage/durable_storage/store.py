@@ -182,7 +182,10 @@ class Store(Protocol):
         """
 
     async def confirm(self) -> None:
-        """Confirm the ownership without writing (the lease for reads). Raises Fenced, StoreUnavailable."""
+        """Confirm the ownership without changing anything (the lease for reads).
+
+        Raises Fenced, StoreUnavailable, and DataLossDetected where the store shows less than was committed here.
+        """
 
     async def list_ids(self, prefix: str, object_type: str, after: str | None, limit: int) -> list[str]:
         """Up to `limit` ids with stored state in this shard's partitions, in byte order, greater than `after`."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.contract.rigs import MemoryRig, PostgresRig, Rig, SqliteRig
@@ -45,3 +47,11 @@ async def postgres_rig(postgres_dsn: str) -> AsyncIterator[PostgresRig]:
     rig = PostgresRig(postgres_dsn)
     yield rig
     await rig.close()
+
+
+@pytest.fixture
+async def admin(postgres_dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection that sees the truth."""
+    connection = await asyncpg.connect(postgres_dsn)
+    yield connection
+    await connection.close()

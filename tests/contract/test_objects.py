@@ -247,7 +247,7 @@ async def test_everything_survives_a_new_owner(rig: Rig) -> None:
 
 
 async def test_a_batch_over_the_row_limit_is_cut(rig: Rig) -> None:
-    """Into as few commits as hold it."""
+    """fault B15: into as few commits as hold it."""
     store = await rig.open()
     count = BATCH_ROWS_MAX + 10
     assert await store.commit([change(str(i), b"%d" % i) for i in range(count)]) == {}
@@ -257,7 +257,7 @@ async def test_a_batch_over_the_row_limit_is_cut(rig: Rig) -> None:
 
 
 async def test_a_batch_over_the_byte_limit_is_cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A state that is over it alone travels alone."""
+    """fault B15: a state that is over it alone travels alone."""
     monkeypatch.setattr(batching, "BATCH_BYTES_MAX", 1000)
     store = await rig.open()
     sizes = [400, 400, 400, 5000, 100]

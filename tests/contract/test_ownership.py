@@ -77,7 +77,7 @@ async def test_shards_do_not_fence_each_other(rig: Rig) -> None:
 
 
 async def test_a_store_that_shows_less_than_was_acknowledged_is_refused(rig: Rig) -> None:
-    """And left alone: the owner before goes on."""
+    """fault B9: and left alone: the owner before goes on."""
     store = await rig.open()
     await store.commit([change("a", b"1")])
     with pytest.raises(DataLossDetected, match=r"ends at commit 1, but commit 3 was acknowledged: 2 commits"):
@@ -92,7 +92,7 @@ async def test_an_empty_store_in_place_of_a_full_one_is_refused(rig: Rig) -> Non
 
 
 async def test_an_accepted_loss_is_not_reported_again(rig: Rig) -> None:
-    """The count goes on from where the others remember it."""
+    """fault B9: the count goes on from where the others remember it."""
     store = await rig.open()
     await store.commit([change("a", b"1")])
     heir = await rig.open(acknowledged_seq=3, accept_data_loss=True)

@@ -20,14 +20,6 @@ CLAIM = Claim("shard-0", "test", 1, "ipc:///nowhere", 0, 1)
 
 
 @pytest.fixture
-async def admin(postgres_dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection that sees the truth."""
-    connection = await asyncpg.connect(postgres_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def proxy(postgres_dsn: str) -> AsyncIterator[Proxy]:
     """The way to the database."""
     async with Proxy(postgres_dsn) as proxy:
@@ -82,7 +74,7 @@ def cut_after(proxy: Proxy, direction: Direction, count: int) -> None:
 async def test_a_commit_whose_answer_is_lost_is_applied_once(
     proxy: Proxy, store: PostgresStore, admin: asyncpg.Connection[Any], count: int
 ) -> None:
-    """The server executed it; the store finds out instead of sending it again, which its key would refuse."""
+    """fault B4: the server executed it; the store finds out instead of sending it again, which its key would refuse."""
     await store.commit([change("a", b"1", 2, alarms_set=[alarm("x")], results=[result("one")])])
     cut_after(proxy, "down", count)
     assert await store.commit([change("a", b"2", 3, alarms_set=[alarm("y")], results=[result("two")])]) == {}
@@ -95,7 +87,7 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once(
 async def test_a_commit_cut_on_its_way_is_applied_once(
     proxy: Proxy, store: PostgresStore, admin: asyncpg.Connection[Any], count: int
 ) -> None:
-    """The server saw a part of it, and knows nothing of the whole."""
+    """fault B4: the server saw a part of it, and knows nothing of the whole."""
     cut_after(proxy, "up", count)
     batch = [change(f"id-{i}", b"%d" % i, 2) for i in range(200)]
     assert await store.commit(batch) == {}
@@ -107,7 +99,7 @@ async def test_a_commit_cut_on_its_way_is_applied_once(
 async def test_a_statement_that_arrives_after_its_outcome_was_resolved_does_nothing(
     proxy: Proxy, store: PostgresStore, admin: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The network delivers it late; merely reading `seq` again would have let it in."""
+    """fault B4: the network delivers it late; merely reading `seq` again would have let it in."""
 
     async def no_right_to_terminate(*_: object) -> None:
         return None
@@ -148,7 +140,7 @@ async def test_a_statement_that_arrives_after_its_outcome_was_resolved_does_noth
 async def test_a_bump_whose_answer_is_lost_is_known_as_our_own(
     proxy: Proxy, store: PostgresStore, admin: asyncpg.Connection[Any]
 ) -> None:
-    """Our epoch is one higher than we know, and it was not somebody else."""
+    """fault B4: our epoch is one higher than we know, and it was not somebody else."""
     cut_after(proxy, "down", 0)
     cut_commit = proxy.filter
     bumping: set[int] = set()
@@ -176,7 +168,7 @@ async def test_a_bump_whose_answer_is_lost_is_known_as_our_own(
 async def test_a_terminated_backend_is_replaced_without_a_word(
     store: PostgresStore, admin: asyncpg.Connection[Any]
 ) -> None:
-    """Between commits and before loads."""
+    """fault B3: between commits and before loads."""
     for version in range(2, 5):
         ended = await admin.fetchval(
             """SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
@@ -192,7 +184,7 @@ async def test_a_terminated_backend_is_replaced_without_a_word(
 async def test_a_backend_terminated_in_the_middle_of_a_commit(
     store: PostgresStore, admin: asyncpg.Connection[Any], postgres_dsn: str
 ) -> None:
-    """The statement was waiting for a lock when it was ended: it is resolved, and sent again."""
+    """fault B3: the statement was waiting for a lock when it was ended: it is resolved, and sent again."""
     blocker = await asyncpg.connect(postgres_dsn)
     transaction = blocker.transaction()
     await transaction.start()
@@ -269,7 +261,7 @@ async def test_opening_ends_the_connections_of_the_owner_before(
 
 
 async def test_a_black_hole_ends_at_the_deadline(proxy: Proxy, admin: asyncpg.Connection[Any]) -> None:
-    """Nothing is answered and nothing is reset: the store gives up on the connection by itself."""
+    """fault B5: nothing is answered and nothing is reset: the store gives up on the connection by itself."""
     store = PostgresStore(proxy.url, deadline_seconds=0.2)
     await store.open(CLAIM)
     await store.confirm()
@@ -298,7 +290,7 @@ async def test_a_black_hole_ends_at_the_deadline(proxy: Proxy, admin: asyncpg.Co
 
 
 async def test_tables_altered_under_way_are_not_noticed(store: PostgresStore, admin: asyncpg.Connection[Any]) -> None:
-    """Prepared statements are prepared anew."""
+    """fault B12: prepared statements are prepared anew."""
     await store.load([address("a")])
     for version, ddl in enumerate(
         [
@@ -320,7 +312,7 @@ async def test_tables_altered_under_way_are_not_noticed(store: PostgresStore, ad
 async def test_a_database_that_shows_less_than_we_wrote_is_not_written_to(
     proxy: Proxy, store: PostgresStore, admin: asyncpg.Connection[Any]
 ) -> None:
-    """A replica that was left behind is promoted while we run."""
+    """fault B9: a replica that was left behind is promoted while we run."""
     await store.commit([change("a", b"1", 2)])
     await admin.execute("UPDATE durable_hosts SET seq = 1")
     with pytest.raises(DataLossDetected, match="ends at commit 1, but commit 2"):
@@ -331,7 +323,7 @@ async def test_a_database_that_shows_less_than_we_wrote_is_not_written_to(
 async def test_a_read_only_server_is_waited_out(
     store: PostgresStore, admin: asyncpg.Connection[Any], postgres_dsn: str
 ) -> None:
-    """A standby becomes the primary some time."""
+    """fault B7: a standby becomes the primary some time."""
     name = await admin.fetchval("SELECT current_database()")
     await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     await admin.execute(

@@ -20,7 +20,7 @@ CLAIM = Claim("shard-0", "test", 1, "ipc:///nowhere", 0, 1)
 
 
 async def test_a_server_that_crashes_and_comes_back(postgres_server: PostgresServer) -> None:
-    """Commits wait and end well, loads say that they may be repeated."""
+    """fault B1: commits wait and end well, loads say that they may be repeated."""
     await up(postgres_server.url)
     store = PostgresStore(postgres_server.url)
     await store.open(CLAIM)
@@ -42,7 +42,7 @@ async def test_a_server_that_crashes_and_comes_back(postgres_server: PostgresSer
 async def test_unsafe_servers_are_warned_about_and_made_safe_where_possible(
     postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """fsync is the server's business; synchronous_commit is ours."""
+    """fault B10: fsync is the server's business; synchronous_commit is ours."""
     postgres_server.stop()
     postgres_server.start(fsync="off", synchronous_commit="off")
     await up(postgres_server.url)
@@ -56,7 +56,7 @@ async def test_unsafe_servers_are_warned_about_and_made_safe_where_possible(
 
 
 async def test_a_role_without_rights_is_told_so(postgres_server: PostgresServer) -> None:
-    """At the start, and in the middle; nothing is stored by halves."""
+    """fault B11: at the start, and in the middle; nothing is stored by halves."""
     await up(postgres_server.url)
     admin = await asyncpg.connect(postgres_server.url)
     await admin.execute("CREATE ROLE app LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO app")

@@ -11,7 +11,7 @@ from tests.contract.rigs import Rig, address, alarm, change, result
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16, 100])
 async def test_a_poisonous_state_fails_alone(rig: Rig, count: int) -> None:
-    """Wherever in the batch it stands."""
+    """fault B14: wherever in the batch it stands."""
     store = await rig.open()
     guilty = {0, count // 2, count - 1}
     batch = [change(str(i), rig.poison if i in guilty else b"%d" % i) for i in range(count)]
@@ -65,7 +65,7 @@ async def test_a_key_twice_in_one_change_refuses_that_change(rig: Rig) -> None:
 
 
 async def test_refusals_of_several_tenants_are_told_apart(rig: Rig) -> None:
-    """Poison and used keys in each of them, and one tenant that does not get in the way of another."""
+    """fault B14: poison and used keys in each of them, and one tenant that does not get in the way of another."""
     await rig.add_tenant("acme")
     store = await rig.open()
     tenants = ["", "acme"]

@@ -61,14 +61,14 @@ async def version_of(rig: SqliteRig, **more: object) -> int:
 
 
 async def test_a_crash_loses_nothing(crashed: SqliteRig) -> None:
-    """With the log, and without the index of it."""
+    """fault B13: with the log, and without the index of it."""
     shm = shard_file(crashed.directory).with_name("shard-000.sqlite3-shm")
     shm.unlink(missing_ok=True)
     assert await version_of(crashed, acknowledged_seq=COMMITS) == COMMITS
 
 
 async def test_a_torn_end_of_the_log_is_an_unfinished_commit(crashed: SqliteRig) -> None:
-    """Nobody heard of it; if somebody did, the disk lied, and that is told."""
+    """fault B13: nobody heard of it; if somebody did, the disk lied, and that is told."""
     log = log_of(shard_file(crashed.directory))
     os.truncate(log, log.stat().st_size - 100)
     with pytest.raises(DataLossDetected):
@@ -77,7 +77,7 @@ async def test_a_torn_end_of_the_log_is_an_unfinished_commit(crashed: SqliteRig)
 
 
 async def test_a_flipped_bit_in_the_log_is_noticed(crashed: SqliteRig) -> None:
-    """SQLite drops everything behind it in silence, and finds the file in order."""
+    """fault B13: SQLite drops everything behind it in silence, and finds the file in order."""
     log = log_of(shard_file(crashed.directory))
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 1
@@ -89,14 +89,14 @@ async def test_a_flipped_bit_in_the_log_is_noticed(crashed: SqliteRig) -> None:
 
 
 async def test_a_deleted_log_is_noticed(crashed: SqliteRig) -> None:
-    """Somebody tidied up."""
+    """fault B13: somebody tidied up."""
     log_of(shard_file(crashed.directory)).unlink()
     with pytest.raises(DataLossDetected):
         await crashed.open(acknowledged_seq=COMMITS)
 
 
 async def test_a_loss_in_a_tenants_file_shows_in_another_file(sqlite_rig: SqliteRig, tmp_path: Path) -> None:
-    """The last commit of all was to another file, so that its number alone would tell nothing."""
+    """fault B13: the last commit of all was to another file, so that its number alone would tell nothing."""
     store = await sqlite_rig.open()
     await store.commit([change(address("a", prefix="acme"), b"1")])
     await store.commit([change(address("a", prefix="acme"), b"2", 2)])
@@ -136,7 +136,7 @@ asyncio.run(main())
 
 
 async def test_a_killed_writer_loses_nothing_that_it_told(sqlite_rig: SqliteRig) -> None:
-    """kill -9 in the middle of writing, three times over."""
+    """fault B13: kill -9 in the middle of writing, three times over."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}/storage:{root}"}
     for _ in range(3):
@@ -156,7 +156,7 @@ async def test_a_killed_writer_loses_nothing_that_it_told(sqlite_rig: SqliteRig)
 
 
 async def test_a_locked_file_is_a_clear_refusal(sqlite_rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the start; a commit waits for the lock instead."""
+    """fault B13: at the start; a commit waits for the lock instead."""
     monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.01)
     with closing(apsw.Connection(str(shard_file(sqlite_rig.directory)))) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -175,7 +175,7 @@ async def test_a_locked_file_is_a_clear_refusal(sqlite_rig: SqliteRig, monkeypat
 
 
 async def test_a_full_disk_is_a_clean_error(sqlite_rig: SqliteRig) -> None:
-    """Nothing of the batch is stored, and everything works again with space."""
+    """fault B13: nothing of the batch is stored, and everything works again with space."""
     store = await sqlite_rig.open()
     await store.commit([change("a", b"1")])
     connection = store._shard._files[""]._connection
@@ -232,7 +232,7 @@ def failing_vfs() -> Iterator[FailingVfs]:
 
 
 async def test_a_failed_fsync_is_resolved(failing_vfs: FailingVfs, sqlite_rig: SqliteRig) -> None:
-    """Whether the commit took place is looked up; what is told is on the disk."""
+    """fault B13: whether the commit took place is looked up; what is told is on the disk."""
     store = await sqlite_rig.open()
     await store.commit([change("a", b"0", 1)])
     for version in range(2, 6):
@@ -271,7 +271,7 @@ async def test_a_commit_with_an_unknown_outcome_is_applied_once(
 
 
 async def test_a_directory_without_rights_is_a_clear_refusal(sqlite_rig: SqliteRig, tmp_path: Path) -> None:
-    """Read-only, or not readable at all."""
+    """fault B13: read-only, or not readable at all."""
     for path in (sqlite_rig.directory, *sqlite_rig.directory.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     is_root = os.geteuid() == 0

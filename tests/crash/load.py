@@ -9,6 +9,7 @@ from types import TracebackType
 
 from durable_engine import Engine
 from durable_engine.errors import DurableError
+from tests.support.eventually import eventually
 
 OBJECTS = tuple(f"object-{number}" for number in range(40))
 CALLERS_PER_OBJECT = 2
@@ -72,6 +73,12 @@ class Load:
             else:
                 self.acknowledged[name] += 1
                 self._started.set()
+
+
+def advance(load: Load, by: int) -> None:
+    """Until so many more increments were acknowledged."""
+    goal = load.total + by
+    eventually(lambda: load.total >= goal, timeout=60, state=lambda: f"{load.total} of {goal}; {load.errors[-3:]}")
 
 
 def counts(endpoint: str) -> dict[str, int]:

@@ -147,7 +147,7 @@ def kill_the_supervisor(server: Server) -> None:
 def test_a_storm_of_alarms_survives_fifty_kills(
     make_storm: MakeStorm, store: str, runs: Runs, chance: random.Random
 ) -> None:
-    """parity 72, 84, 85: of 1,000 alarms over kills of shards and supervisors none is lost, doubled or early."""
+    """fault C7: parity 72, 84, 85: of 1,000 alarms none is lost, doubled or early, whichever process is killed."""
     server = make_storm(store).start()
     alarms = plan(chance, seconds=12, deadly=DEADLY_ALARMS)
     kills = ["shard"] * SHARD_KILLS + ["supervisor"] * SUPERVISOR_KILLS
@@ -220,7 +220,7 @@ def test_a_stopped_shard_that_wakes_after_the_takeover_fires_nothing(
 def test_a_crash_of_postgresql_in_the_middle_of_a_storm_loses_nothing(
     make_storm: MakeStorm, postgres_server: PostgresServer, runs: Runs, chance: random.Random
 ) -> None:
-    """parity 45, 84: alarms wait while the database is away, and nothing is fired twice when it is back."""
+    """fault B1, B2: parity 45, 84: alarms wait while the database is away, and none is fired twice when it is back."""
     server = make_storm(postgres_server.url).start()
     pids = {shard["pid"] for shard in server.shards()}
     alarms = plan(chance, seconds=6)

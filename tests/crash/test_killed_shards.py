@@ -12,17 +12,11 @@ from typing import Any
 import pytest
 
 from tests.crash.conftest import MakeServer
-from tests.crash.load import Load, assert_exact, assert_nothing_lost, counts
+from tests.crash.load import Load, advance, assert_exact, assert_nothing_lost, counts
 from tests.support.eventually import eventually
 from tests.support.server import OBJECTS, Server, children_of, is_alive
 
 pytestmark = pytest.mark.processes
-
-
-def advance(load: Load, by: int) -> None:
-    """Until so many more increments were acknowledged."""
-    goal = load.total + by
-    eventually(lambda: load.total >= goal, state=lambda: f"{load.total} of {goal}; {load.errors[-3:]}")
 
 
 def test_an_idle_shard_that_is_killed_comes_back_with_its_state(make_server: MakeServer, store: str) -> None:

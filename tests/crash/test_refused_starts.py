@@ -140,7 +140,7 @@ def restarted(shard: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def test_a_store_that_lost_commits_is_refused_until_the_loss_is_accepted(make_server: MakeServer, store: str) -> None:
-    """A client knows of more commits than the store has: its shard refuses to serve, the others go on."""
+    """fault B9: a client knows of more commits than the store has: its shard refuses to serve, the others go on."""
     server = make_server(store).start()
     names = {shard: name_in(server, shard) for shard in (0, 1)}
     with server.client(timeout=2) as client:
@@ -167,7 +167,7 @@ def test_a_store_that_lost_commits_is_refused_until_the_loss_is_accepted(make_se
 
 
 def test_a_loss_can_be_accepted_at_the_start(make_server: MakeServer, tmp_path: Path) -> None:
-    """A file that was lost keeps its shard down, until a server is started with the option that the message names."""
+    """fault B9, B13: a lost file keeps its shard down, until a server is started with the option that is named."""
     server = make_server(f"sqlite:///{tmp_path}/store").start()
     name = name_in(server, 0, "acme")
     with server.client(timeout=10, prefix="acme") as client:

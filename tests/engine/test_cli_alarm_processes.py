@@ -102,7 +102,7 @@ def test_an_alarm_fires_by_itself_and_by_hand(server: Running) -> None:
 
 
 def test_an_alarm_that_gave_up_is_shown_and_retried(server: Running) -> None:
-    """parity 87: parked after its attempts, with the reason; when the cause is mended, retry fires it."""
+    """fault C4: parity 87: parked after its attempts, with the reason; when the cause is mended, retry fires it."""
     server.ask("call", "tower.Bell", "torn", "set_broken", "true")
     server.ask("alarms", "schedule", "tower.Bell", "torn", "ring", "--after", "1h", "--payload", "5")
     by_hand = server.cli("alarms", "fire", "tower.Bell", "torn", "ring", "--json")
@@ -146,7 +146,7 @@ def test_tenants_of_a_shell_never_meet(server: Running) -> None:
 
 
 def test_alarms_of_a_class_that_is_gone_wait_for_it(tmp_path: Path) -> None:
-    """parity 88: a deploy without the class, or without the method, loses nothing."""
+    """fault C5: parity 88: a deploy without the class, or without the method, loses nothing."""
     tower = tmp_path / "tower.py"
 
     def serve(text: str) -> Running:

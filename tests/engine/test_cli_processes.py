@@ -287,7 +287,7 @@ def test_dev_starts_anew_when_the_code_changes(folder: Path, launch: Launch) -> 
 def test_a_postgresql_database_is_migrated_only_when_asked(
     folder: Path, launch: Launch, postgres_empty_dsn: str
 ) -> None:
-    """Without --migrate the refusal names the command; with it the server serves, and its settings come from a file."""
+    """fault B11: without --migrate it names the command; with it the server serves, by settings of a file."""
     (folder / "durable.toml").write_text(f'objects = ["objects.py"]\nstore = "{postgres_empty_dsn}"\nshards = 2\n')
     refused = run("run", "--bind", "tcp://127.0.0.1:0", folder=folder)
     assert (refused.returncode, refused.stdout) == (1, "")

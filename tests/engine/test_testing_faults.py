@@ -133,7 +133,7 @@ async def test_a_key_hides_a_crash(durable: Durable, point: str) -> None:
 @pytest.mark.parametrize("point", ["before_fire", "before_commit", "after_commit"])
 @every_store
 async def test_an_alarm_has_one_effect_whatever_crashes(durable: Durable, durable_store: str, point: str) -> None:
-    """fault A5: it is fired again if its commit was not made, and not if it was."""
+    """fault A5, C7: it is fired again if its commit was not made, and not if it was."""
     start = durable.now()
     await durable.at(Counter, "a").plan("reset", 60)
     crash = durable.crash_at(point)

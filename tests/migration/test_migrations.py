@@ -195,7 +195,7 @@ async def execute(url: str, statement: str) -> None:
     ],
 )
 async def test_an_odd_history_is_told_and_left_alone(url: str, statement: str, message: str) -> None:
-    """A newer release, a gap, an edited file: at every door."""
+    """fault B11: a newer release, a gap, an edited file: at every door."""
     await up(url)
     now, following = ("0" if url.startswith("sqlite") else "now()"), latest_version(dialect_of(url)) + 1
     await execute(url, statement.format(now=now, next=following))
@@ -276,7 +276,7 @@ async def test_sql_can_be_run_by_hand(url: str) -> None:
 
 
 async def test_a_store_that_was_not_migrated_names_the_command(postgres_empty_dsn: str) -> None:
-    """Without the password, and nothing is made."""
+    """fault B11: without the password, and nothing is made."""
     secret = postgres_empty_dsn.replace("durable@", "durable:secret@")
     for problem in ("no tables", "is at version 1"):
         with pytest.raises(SchemaMismatch, match=problem) as caught:

@@ -24,7 +24,7 @@ async def test_an_object_at_rest_keeps_no_mailbox() -> None:
 
 
 async def test_answers_that_wait_for_the_lease_are_bounded() -> None:
-    """While the store is away reads are run up to the bound, and no further."""
+    """fault B2: while the store is away reads are run up to the bound, and no further."""
     async with Harness([Probe], gated_max=100) as h:
         await h.call(Probe, "a", "increment")
         h.world.go_away()
@@ -35,7 +35,7 @@ async def test_answers_that_wait_for_the_lease_are_bounded() -> None:
 
 
 async def test_objects_that_wait_to_be_loaded_are_bounded() -> None:
-    """While the store is away new ids are taken up to the bound, and no further."""
+    """fault B2: while the store is away new ids are taken up to the bound, and no further."""
     async with Harness([Probe], gated_max=100) as h:
         h.world.go_away()
         calls = [h.call(Probe, f"o{n}", "get", timeout=60) for n in range(1000)]
@@ -44,7 +44,7 @@ async def test_objects_that_wait_to_be_loaded_are_bounded() -> None:
 
 
 async def test_one_hot_object_does_not_fill_the_gate_for_all() -> None:
-    """fault D16: what waits for one object's commits is bounded by itself, so that its neighbours are served."""
+    """fault B6, D16: what waits for one object's commits is bounded by itself, so that its neighbours are served."""
     async with Harness([Probe], gated_max=2000) as h:
         await asyncio.gather(h.call(Probe, "hot", "get"), h.call(Probe, "cool", "get"))
         h.world.hold()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from durable_engine import DurableObject, alarm
 from durable_shards.clock import ManualClock
 from durable_shards.errors import HandlerFailed, InvalidArguments
+from durable_shards.wire import Call
 from durable_storage.address import Address
-from durable_storage.store import AlarmRow
+from durable_storage.memory import MemoryStore, MemoryWorld
+from durable_storage.store import AlarmRow, Change
 from tests.shards.alarm_objects import GATES, Bell, Catcher, Nested, Opened
 from tests.shards.harness import Harness, answered, claim, settle
 
@@ -129,7 +132,7 @@ async def test_a_cancelled_alarm_does_not_fire() -> None:
 
 
 async def test_an_alarm_that_arms_itself_again_goes_on() -> None:
-    """parity 83, 89: an arming inside of the firing survives it."""
+    """fault C6: parity 83, 89: an arming inside of the firing survives it."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["chain", 10])
         for _ in range(7):
@@ -139,7 +142,7 @@ async def test_an_alarm_that_arms_itself_again_goes_on() -> None:
 
 
 async def test_an_arming_by_a_call_during_the_firing_survives_it() -> None:
-    """parity 89: the order of turns decides, so the newer arming stays."""
+    """fault C6: parity 89: the order of turns decides, so the newer arming stays."""
     async with Harness([Bell]) as h:
         GATES["wait"] = asyncio.Event()
         await h.call(Bell, "a", "arm", ["wait", 1])
@@ -154,7 +157,7 @@ async def test_an_arming_by_a_call_during_the_firing_survives_it() -> None:
 
 
 async def test_an_arming_by_an_inner_turn_survives_the_firing() -> None:
-    """parity 89: a reentrant object that arms the alarm anew while it fires keeps the new one."""
+    """fault C6: parity 89: a reentrant object that arms the alarm anew while it fires keeps the new one."""
     async with Harness([Nested]) as h:
         await h.call(Nested, "a", "arm", [1])
         await h.pass_time(1)
@@ -187,7 +190,7 @@ async def test_a_new_owner_fires_what_it_finds() -> None:
 
 
 async def test_a_firing_that_was_cut_off_before_its_commit_happens_once() -> None:
-    """parity 84: the handler ran twice, and its effect is there once."""
+    """fault C7: parity 84: the handler ran twice, and its effect is there once."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["ring", 10])
         h.world.hold()
@@ -203,7 +206,7 @@ async def test_a_firing_that_was_cut_off_before_its_commit_happens_once() -> Non
 
 @pytest.mark.parametrize("fault", ["before", "after", "late"])
 async def test_an_unknown_outcome_of_a_firing_is_resolved(fault: str) -> None:
-    """parity 84: a connection that breaks under the commit doubles nothing and loses nothing."""
+    """fault C7: parity 84: a connection that breaks under the commit doubles nothing and loses nothing."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["ring", 10])
         h.world.fail_next(fault)  # type: ignore[arg-type]
@@ -214,7 +217,7 @@ async def test_an_unknown_outcome_of_a_firing_is_resolved(fault: str) -> None:
 
 
 async def test_an_alarm_of_an_unknown_class_waits_for_it() -> None:
-    """parity 46, 88, fault F7: nothing is deleted; a process that serves the class fires it."""
+    """fault C5, F7: parity 46, 88: nothing is deleted; a process that serves the class fires it."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["ring", 1])
         row = rows(h)["ring"]
@@ -229,7 +232,7 @@ async def test_an_alarm_of_an_unknown_class_waits_for_it() -> None:
 
 
 async def test_an_alarm_without_a_method_waits_for_one() -> None:
-    """parity 46, 88, fault F7: a name that the class has lost is kept and shown, and nothing fires or retries it."""
+    """fault C5, F7: parity 46, 88: a name that the class has lost is kept and shown, and nothing fires it."""
     async with Harness([Bell]) as h:
         h.world.alarms[BELL] = {"lost": AlarmRow("lost", NOW)}
         await h.pass_time(100)
@@ -270,7 +273,7 @@ async def test_firing_by_hand() -> None:
 
 
 async def test_firing_for_another_time_does_nothing() -> None:
-    """parity 89: a scheduler that is late with its news fires nothing that was armed anew."""
+    """fault C6: parity 89: a scheduler that is late with its news fires nothing that was armed anew."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["ring", 10])
         assert await h.call(Bell, "a", "$fire", ["ring", NOW.isoformat()]) is False
@@ -331,3 +334,31 @@ async def test_of_two_owners_one_fires() -> None:
             assert old.shard.turns.count == 1, "its commit would be refused, but the method has effects elsewhere too"
             assert await rung(new) == ["ring"]
             assert claim().host in old.world.hosts
+
+
+class Recorder(MemoryStore):
+    """A store that notes what it is given."""
+
+    def __init__(self, world: MemoryWorld) -> None:
+        super().__init__(world)
+        self.batches: list[list[Change]] = []
+
+    async def commit(self, changes: Sequence[Change]) -> dict[int, Exception]:
+        self.batches.append(list(changes))
+        return await super().commit(changes)
+
+
+async def test_a_thousand_armings_in_one_batch_are_one_row() -> None:
+    """fault C8: the last one counts, and nothing is written for those before it."""
+    clock = ManualClock()
+    store = Recorder(MemoryWorld(now=clock.now))
+    async with Harness([Bell], store=store, world=store.world, clock=clock) as h:
+        await h.call(Bell, "a", "get")
+        calls = [Call(0, "Bell", "a", "arm", ["ring", float(number)], 5000) for number in range(1, 1001)]
+        await asyncio.gather(*h.together(*calls))
+        [[written]] = store.batches
+        assert [*written.alarms_set] == [AlarmRow("ring", NOW + timedelta(seconds=1000))]
+        await h.pass_time(999)
+        assert await rung(h) == []
+        await h.pass_time(1)
+        assert await rung(h) == ["ring"]

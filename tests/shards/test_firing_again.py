@@ -18,7 +18,7 @@ from tests.shards.test_firing import BELL, NOW, rows, rung
 
 
 async def test_a_failing_alarm_is_undone_and_tried_again_later() -> None:
-    """parity 87: nothing of the attempt stays but its count; the handler sees it; delays double."""
+    """fault C4: parity 87: nothing of the attempt stays but its count; the handler sees it; delays double."""
     async with Harness([Bell], alarms=AlarmSettings(backoff=10)) as h:
         await h.call(Bell, "a", "arm", ["fail_twice", 1])
         await h.pass_time(1)
@@ -35,7 +35,7 @@ async def test_a_failing_alarm_is_undone_and_tried_again_later() -> None:
 
 
 async def test_an_alarm_that_fails_always_is_parked_and_can_be_armed_again(caplog: pytest.LogCaptureFixture) -> None:
-    """parity 87, 113: after its attempts it is kept, shown with its problem and not fired, until somebody retries."""
+    """fault C4: parity 87, 113: after its attempts it is kept, shown with its problem and not fired, until it is."""
     async with Harness([Bell], alarms=AlarmSettings(attempts=3, backoff=1)) as h:
         await h.call(Bell, "a", "arm", ["fail", 1, {"x": 1}])
         for _ in range(5):
@@ -99,7 +99,7 @@ async def test_a_refused_commit_of_a_firing_counts_as_its_failure() -> None:
 
 
 async def test_a_store_that_is_away_costs_no_attempt() -> None:
-    """parity 45: an object that cannot be loaded has not failed."""
+    """fault B2: parity 45: an object that cannot be loaded has not failed."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["ring", 1])
         await h.call(Bell, "a", "$evict")
@@ -148,7 +148,7 @@ async def test_an_alarm_that_repeats_does_not_drift() -> None:
     ],
 )
 async def test_missed_ticks(missed: str, expected: list[str]) -> None:
-    """parity 83: one firing for all that were missed, none, or one for each; then the beat goes on."""
+    """fault B2: parity 83: one firing for all that were missed, none, or one for each; then the beat goes on."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "repeat", ["tell", 10, missed])
     h.clock.advance(timedelta(seconds=77))  # type: ignore[union-attr]
@@ -190,7 +190,7 @@ async def test_firing_a_repeating_alarm_by_hand_leaves_its_beat() -> None:
 
 
 async def test_cron_in_a_time_zone() -> None:
-    """parity 83: nine o'clock in Berlin, winter and summer."""
+    """fault C2: parity 83: nine o'clock in Berlin, winter and summer."""
     clock = ManualClock(datetime(2026, 3, 28, 12, tzinfo=UTC))
     async with Harness([Bell], clock=clock) as h:
         await h.call(Bell, "a", "daily", ["0 9 * * *", "Europe/Berlin"])
@@ -201,7 +201,7 @@ async def test_cron_in_a_time_zone() -> None:
 
 
 async def test_a_tick_that_waited_while_the_clock_was_set_back_fires_once() -> None:
-    """parity 83: what was due by the clock of that moment is not due once more."""
+    """fault C1: parity 83: what was due by the clock of that moment is not due once more."""
     GATES["wait"] = asyncio.Event()
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "repeat", ["ring", 10], timeout=1e6)

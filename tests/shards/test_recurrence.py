@@ -47,13 +47,13 @@ def test_a_rule_survives_the_store() -> None:
 
 
 def test_in_spring_an_hour_that_is_left_out_comes_at_the_end_of_the_gap() -> None:
-    """A daily 02:30 fires at 03:00 on the night without one; every half hour goes on in real time."""
+    """fault C2: a daily 02:30 fires at 03:00 on the night without one; every half hour goes on in real time."""
     assert times("30 2 * * *", "2026-03-28T00:00Z", 3) == ["28 02:30+0100", "29 03:00+0200", "30 02:30+0200"]
     assert times("*/30 * * * *", "2026-03-29T00:00Z", 3) == ["29 01:30+0100", "29 03:00+0200", "29 03:30+0200"]
 
 
 def test_in_autumn_an_hour_that_comes_twice_is_taken_the_first_time() -> None:
-    """A daily 02:30 fires once on the night with two; every half hour goes on in real time."""
+    """fault C2: a daily 02:30 fires once on the night with two; every half hour goes on in real time."""
     assert times("30 2 * * *", "2026-10-24T12:00Z", 2) == ["25 02:30+0200", "26 02:30+0100"]
     assert times("*/30 * * * *", "2026-10-25T00:00Z", 4) == [
         "25 02:30+0200", "25 02:00+0100", "25 02:30+0100", "25 03:00+0100",
@@ -61,7 +61,7 @@ def test_in_autumn_an_hour_that_comes_twice_is_taken_the_first_time() -> None:
 
 
 def test_nine_o_clock_is_nine_o_clock_all_year() -> None:
-    """The offset moves, the hour does not."""
+    """fault C2: the offset moves, the hour does not."""
     assert times("0 9 * * *", "2026-03-28T00:00Z", 2) == ["28 09:00+0100", "29 09:00+0200"]
     assert times("0 9 * * *", "2026-10-24T00:00Z", 2) == ["24 09:00+0200", "25 09:00+0100"]
 
@@ -81,7 +81,7 @@ def test_ticks_never_drift(every: timedelta, late: timedelta) -> None:
 
 
 def test_a_clock_that_was_set_back_moves_no_tick() -> None:
-    """The tick after one that was fired is later than it."""
+    """fault C1: the tick after one that was fired is later than it."""
     assert rule(every=MINUTE).next(NOW, NOW - 10 * MINUTE) == NOW + MINUTE
     assert rule(cron="* * * * *").next(NOW, NOW - 10 * MINUTE) == NOW + MINUTE
 

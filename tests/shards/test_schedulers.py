@@ -33,7 +33,7 @@ def world_with(count: int, clock: ManualClock, at_seconds: float = 0) -> MemoryW
 
 
 async def test_only_the_next_window_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """parity 86: of a storm a bounded part is in memory, and all of it fires."""
+    """fault C3: parity 86: of a storm a bounded part is in memory, and all of it fires."""
     monkeypatch.setattr(schedulers, "WINDOW_MAX", 50)
     clock = ManualClock()
     async with Harness([Bell], world=world_with(700, clock), clock=clock) as h:
@@ -188,7 +188,7 @@ async def test_far_alarms_come_into_memory_when_they_are_near() -> None:
 
 
 async def test_calls_are_served_in_a_storm() -> None:
-    """parity 86: between portions of firings it is the calls' turn."""
+    """fault C3: parity 86: between portions of firings it is the calls' turn."""
     clock = ManualClock()
     async with Harness([Bell], world=world_with(3000, clock), clock=clock) as h:
         await asyncio.sleep(0)
@@ -261,7 +261,7 @@ async def test_an_alarm_that_is_put_off_is_known_by_its_new_time() -> None:
 
 
 async def test_an_alarm_that_is_due_again_while_it_is_fired_is_fired_when_that_is_over() -> None:
-    """parity 89: a newer arming waits for the firing of the older one, and is not forgotten over it."""
+    """fault C6: parity 89: a newer arming waits for the firing of the older one, and is not forgotten over it."""
     clock = ManualClock()
     async with Harness([Bell], clock=clock) as h:
         fired: list[tuple[DueAlarm, Firing]] = []
@@ -278,7 +278,7 @@ async def test_an_alarm_that_is_due_again_while_it_is_fired_is_fired_when_that_i
 
 
 async def test_a_clock_that_is_set_back_puts_off_no_sweep() -> None:
-    """parity 86: sweeps are so many seconds apart, whatever the clock on the wall shows."""
+    """fault C1: parity 86: sweeps are so many seconds apart, whatever the clock on the wall shows."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["ring", 65])
         h.world.go_away()
@@ -290,7 +290,7 @@ async def test_a_clock_that_is_set_back_puts_off_no_sweep() -> None:
 
 
 async def test_a_clock_that_is_set_back_fires_nothing_twice_and_nothing_early() -> None:
-    """parity 76: alarms follow the wall clock, as their times are wall times."""
+    """fault C1: parity 76: alarms follow the wall clock, as their times are wall times."""
     async with Harness([Bell]) as h:
         await h.call(Bell, "a", "arm", ["ring", 10])
         h.clock._now -= timedelta(hours=1)  # type: ignore[attr-defined]

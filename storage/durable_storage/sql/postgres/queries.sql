@@ -1,7 +1,9 @@
 -- settings --
--- Durability settings of the server, and whether a pooler stands between it and us.
+-- Durability settings of the server, and whether a pooler stands between it and us: then what we set for our session
+-- may not hold, and what is usual there counts.
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-    current_setting('server_encoding') AS encoding, pg_backend_pid() AS backend_pid;
+    current_setting('server_encoding') AS encoding, pg_backend_pid() AS backend_pid,
+    (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit') AS usual_commit;
 
 -- applied_migrations --
 -- The schema's history.
@@ -31,7 +33,7 @@ WHERE host = $1 AND incarnation = $2 RETURNING epoch, seq;
 
 -- confirm_host --
 -- Confirms an ownership. It writes, because a replica that was left behind would let anybody read.
-UPDATE {home}.durable_hosts SET confirmed_at = now() WHERE host = $1 AND incarnation = $2 RETURNING epoch;
+UPDATE {home}.durable_hosts SET confirmed_at = now() WHERE host = $1 AND incarnation = $2 RETURNING epoch, seq;
 
 -- terminate_backend --
 -- Ends the connection of an earlier owner, which may hold the row's lock while its process is stopped. The name
@@ -134,7 +136,7 @@ FROM {home}.durable_controller;
 
 -- seize_controller --
 -- Begins a new term, unless somebody else did meanwhile.
-UPDATE {home}.durable_controller SET term = term + 1, node = $2, boot = $3, pid = $4, process_started = $5,
+UPDATE {home}.durable_controller SET term = greatest(term, $7) + 1, node = $2, boot = $3, pid = $4, process_started = $5,
     address = $6, renewed_at = clock_timestamp() WHERE term = $1 RETURNING term;
 
 -- fence_hosts --
