@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from durable_engine import DurableObject, alarm, field, handler
+from durable_engine import DurableObject, alarm, handler
 from durable_storage import crashpoints
 
 taken: list[bytearray] = []
@@ -90,55 +87,14 @@ class Ringing(DurableObject):
         die_once(f"ringing-{self.id}")
 
 
-def _recurse(depth: int) -> int:
-    return _recurse(depth + 1) + 1
-
-
-def _raise(error: type[BaseException]) -> Callable[[], None]:
-    def raises() -> None:
-        raise error
-
-    return raises
-
-
 class Nuisance(DurableObject):
     """Changes its state, and then does what no handler should."""
 
     count: int = 0
-    log: list[Any] = field(default_factory=list)
 
     @handler
     def get(self) -> int:
         return self.count
-
-    @handler
-    def misbehave(self, how: str) -> int:
-        return self._misbehave(how)
-
-    def _misbehave(self, how: str) -> int:
-        self.count += 1
-        {
-            "KeyboardInterrupt": _raise(KeyboardInterrupt),
-            "GeneratorExit": _raise(GeneratorExit),
-            "CancelledError": _raise(asyncio.CancelledError),
-            "SystemExit": _raise(SystemExit),
-            "recursion": lambda: _recurse(0),
-            "asyncio.run": lambda: asyncio.run(asyncio.sleep(0)),
-        }[how]()
-        return self.count
-
-    @handler
-    async def misbehave_later(self, how: str) -> int:
-        await asyncio.sleep(0)
-        return self._misbehave(how)
-
-    @handler
-    def nest(self, depth: int) -> int:
-        nested: list[Any] = []
-        for _ in range(depth):
-            nested = [nested]
-        self.log.append(nested)
-        return depth
 
     @handler
     def meddle(self, folder: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable_engine import Client
-from durable_engine.errors import DurableError, HandlerFailed, PersistenceFailed, Unavailable
+from durable_engine.errors import HandlerFailed, Unavailable
 from durable_engine.memoryguard import FULL_SHARE, data_bytes
 from durable_storage.limits import PROCESS_BYTES_MIN
 from tests.crash import doomed_objects
@@ -18,16 +18,6 @@ from tests.support.server import Server
 
 pytestmark = pytest.mark.processes
 
-RAISED = {
-    "KeyboardInterrupt": "KeyboardInterrupt",
-    "GeneratorExit": "GeneratorExit",
-    "CancelledError": "CancelledError",
-    "SystemExit": "SystemExit",
-    "recursion": "RecursionError",
-    "asyncio.run": "RuntimeError",
-}
-"""What a handler does: the error that its caller hears of."""
-
 
 @pytest.fixture
 def nuisances(make_server: MakeServer) -> Iterator[tuple[Server, Client]]:
@@ -35,19 +25,6 @@ def nuisances(make_server: MakeServer) -> Iterator[tuple[Server, Client]]:
     server = make_server(objects=(doomed_objects.__file__,), shards=1).start()
     with server.client(timeout=20) as client:
         yield server, client
-
-
-def test_whatever_a_handler_raises_reaches_its_caller_and_nobody_else(nuisances: tuple[Server, Client]) -> None:
-    """fault A17, D8: the turn is undone, and neither the loop nor the process takes any harm."""
-    server, client = nuisances
-    for handler in ("misbehave", "misbehave_later"):
-        for how, error in RAISED.items():
-            with pytest.raises(DurableError) as caught:
-                client.call_by_name("Nuisance", "n", handler, [how], {})
-            assert caught.value.outcome == "not_applied", how
-            assert error in str(caught.value)
-            assert client.call_by_name("Nuisance", "n", "get", [], {}) == 0
-    assert server.shard(0)["restarts"] == 0
 
 
 def test_a_handler_that_wants_too_much_memory_gets_an_error_and_no_more(make_server: MakeServer) -> None:
@@ -95,18 +72,6 @@ def test_a_handler_that_ends_its_process_is_a_strike_against_its_object(
     server.wait_until_up(restarts=1)
     assert "strike 1 against Nuisance/n" in server.log
     assert client.call_by_name("Nuisance", "n", "get", [], {}) == 0
-
-
-def test_a_state_that_is_nested_without_end_is_refused(nuisances: tuple[Server, Client]) -> None:
-    """fault D8: the error is its caller's, and the state stays what it was."""
-    server, client = nuisances
-    for depth in (10_000, 200_000):
-        with pytest.raises((PersistenceFailed, HandlerFailed)) as caught:
-            client.call_by_name("Nuisance", "n", "nest", [depth], {})
-        assert caught.value.outcome == "not_applied"
-    assert client.call_by_name("Nuisance", "n", "nest", [10], {}) == 10
-    assert client.state("Nuisance", "n")["log"] == [[[[[[[[[[[[]]]]]]]]]]]]
-    assert server.shard(0)["restarts"] == 0
 
 
 def test_a_handler_that_meddles_with_the_process_does_not_stop_the_engine(

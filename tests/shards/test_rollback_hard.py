@@ -2,50 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from durable_engine import CallTimeout, DurableObject, HandlerFailed, Rejected, field, handler
+from durable_engine import CallTimeout, Rejected
 from tests.shards.hard_objects import Probe, Sleepy, gates
 from tests.shards.harness import Harness, answered, settle
-
-
-class Tree(DurableObject):
-    """A state with something inside, which handlers change in place."""
-
-    leaves: dict[str, list[int]] = field(default_factory=dict)
-
-    @handler
-    def grow(self, name: str, numbers: list[int]) -> dict[str, list[int]]:
-        self.leaves[name] = numbers
-        numbers.append(0)
-        return self.leaves
-
-    @handler
-    async def spoil(self, name: str) -> None:
-        self.leaves[name].append(1000)
-        await asyncio.sleep(0)
-        self.leaves[name].append(2000)
-        raise ZeroDivisionError
-
-    @handler
-    def get(self) -> dict[str, list[int]]:
-        return self.leaves
-
-
-async def test_what_a_failed_turn_changed_deep_inside_is_taken_back() -> None:
-    """fault D2: in place, before and after an `await`; and neither arguments nor results are shared with the caller."""
-    async with Harness([Tree]) as h:
-        numbers = [1]
-        grown = await h.call(Tree, "a", "grow", ["x", numbers])
-        grown["x"].append(3000)
-        numbers.append(4000)
-
-        with pytest.raises(HandlerFailed):
-            await h.call(Tree, "a", "spoil", ["x"])
-
-        assert await h.call(Tree, "a", "get") == {"x": [1, 0]}
 
 
 async def test_an_abandoned_turn_arms_no_alarm_and_sends_nothing() -> None:

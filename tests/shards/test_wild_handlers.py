@@ -83,13 +83,6 @@ async def test_a_nested_value_is_rolled_back() -> None:
         assert (await h.call(Wild, "a", "all"))[2] == {"a": ["kept"]}
 
 
-async def test_a_chain_of_fifty_objects_answers() -> None:
-    """fault D9: nothing of it is deeper than one call, so there is no end to be met by accident."""
-    async with Harness([Node]) as h:
-        path = [f"n{number}" for number in range(50)]
-        assert await h.call(Node, "first", "visit", [path], timeout=60) == ["first", *path]
-
-
 async def test_an_awaited_call_has_happened_even_if_its_caller_fails() -> None:
     """fault D10: only the caller's own turn is undone; made again with its key, the inner call is the same one."""
     async with Harness([Wild, Node]) as h:
