@@ -14,16 +14,18 @@ _log = logging.getLogger("durable_engine.supervisor")
 async def stalled(process: Incarnation, verdict: Verdict) -> None:
     """Act on the watchdog's verdict, which is not FINE."""
     running = process.board.read().running
-    stack = await process.stack()
+    was_stopped = is_stopped(process.pid)
+    stack = "" if was_stopped else await process.stack()  # it would not answer, and its successor is waited for
     if process.gone.is_set():
         return
     shard = process.shard
     where = f" in a turn of {running}" if running else ""
     age_ms = monotonic_ms() - process.board.heartbeat_ms()
     if verdict is Verdict.WARN:
-        _log.warning("shard %d has been busy for %d ms%s:\n%s", shard, age_ms, where, stack)
+        busy = "stopped by a signal" if was_stopped else "busy"
+        _log.warning("shard %d has been %s for %d ms%s:\n%s", shard, busy, age_ms, where, stack)
         return
-    if is_stopped(process.pid):
+    if was_stopped or is_stopped(process.pid):
         process.condemned = False  # by whoever stopped it, not by its objects
         process.reason = f"stopped by a signal for {age_ms} ms"
         _log.error("shard %d was %s: killed", shard, process.reason)
