@@ -77,6 +77,21 @@ class Client:
         await self._until(lambda: not self._workload.counts.in_flight)
         self._record.flush()
 
+    async def do_work(self, operations: int) -> None:
+        """Go on until so many more were acknowledged, and pause."""
+        goal = self._workload.counts.acknowledged + operations
+        self._going.set()
+        await self._until(lambda: self._workload.counts.acknowledged >= goal)
+        await self.do_pause()
+
+    async def do_lanes(self) -> dict[str, list[int]]:
+        """Which objects are in use."""
+        return self._workload.generations
+
+    async def do_follow(self, lanes: dict[str, list[int]]) -> None:
+        """Use these."""
+        self._workload.generations = lanes
+
     async def do_progress(self) -> dict[str, Any]:
         """The counts so far."""
         counts = self._workload.counts

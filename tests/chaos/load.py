@@ -60,19 +60,21 @@ class Load:
     """
 
     def __init__(self, endpoint: str, folder: Path, *, seed: int, clients: int = 4, in_flight: int = 100) -> None:
-        self._commands = [
-            [sys.executable, "-m", "tests.chaos.client", *map(str, (folder, endpoint, client, seed, in_flight))]
-            for client in range(clients)
-        ]
+        self._endpoint = endpoint
         self._folder = folder
+        self._seed = seed
+        self._clients = clients
+        self._in_flight = in_flight
         self._processes: list[_Process] = []
+        self._visits: list[dict[str, Any]] = []
+        """The progress of visitors, who have gone."""
 
     def __enter__(self) -> Self:
         """Start; returns when each client has had a success."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            for number, command in enumerate(self._commands):
-                self._processes.append(_Process(command, self._folder / f"{number}.log"))
+            for number in range(self._clients):
+                self._processes.append(self._start(number))
             self._all("go", timeout=START_SECONDS)
         except BaseException:
             self.__exit__()
@@ -89,13 +91,31 @@ class Load:
         """Of the clients."""
         return [process.pid for process in self._processes]
 
+    def _start(self, number: int) -> _Process:
+        words = map(str, (self._folder, self._endpoint, number, self._seed, self._in_flight))
+        return _Process([sys.executable, "-m", "tests.chaos.client", *words], self._folder / f"{number}.log")
+
+    def visit(self, operations: int, timeout: float = 120.0) -> None:
+        """Another client comes, works on the same objects until so much was acknowledged, and goes.
+
+        It connects anew, and so meets whoever serves now, while the others may still listen to a server that stands.
+        """
+        [lanes, *_] = self._all("lanes")
+        visitor, until = self._start(self._clients + len(self._visits)), time.monotonic() + timeout
+        try:
+            visitor.ask(("follow", lanes), until)
+            visitor.ask(("work", operations), until)
+            self._visits.append(visitor.ask(("progress",), until))
+        finally:
+            visitor.end()
+
     def progress(self) -> Progress:
         """A look."""
-        told = self._all("progress")
+        told = [*self._all("progress"), *self._visits]
         kinds = Counter[str]()
         for each in told:
-            kinds.update(each.pop("kinds"))
-        return Progress(**{name: sum(each[name] for each in told) for name in told[0]}, kinds=kinds)
+            kinds.update(each["kinds"])
+        return Progress(**{name: sum(each[name] for each in told) for name in told[0] if name != "kinds"}, kinds=kinds)
 
     def pause(self, timeout: float = 60.0) -> None:
         """No new operations; returns when nothing is in flight."""
@@ -156,6 +176,11 @@ class _Process:
             self._process.stdin.flush()
         except BrokenPipeError:
             self._fail(command, "has ended")
+
+    def ask(self, command: Any, until: float) -> Any:
+        """One command, and its answer."""
+        self.tell(command)
+        return self.answer(command, until)
 
     def answer(self, command: Any, until: float) -> Any:
         assert self._process.stdout is not None

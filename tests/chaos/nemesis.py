@@ -23,6 +23,9 @@ class Work(Protocol):
     def advance(self, by: int) -> None:
         """Until so many more operations were acknowledged."""
 
+    def visit(self) -> None:
+        """Have somebody write who meets the server that serves now."""
+
 
 @dataclass(frozen=True)
 class Strike:

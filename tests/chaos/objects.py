@@ -18,7 +18,10 @@ from tests.chaos.limits import ACCOUNTS, ALARM_ENTRIES_MAX, ENTRIES_MAX, OPENING
 
 Shown = list[Any]
 """[length, last token, chain, incarnation] of the journal, and what the handler adds."""
-ASLEEP = {"hibernate_after": timedelta(seconds=3), "shutdown_after": timedelta(seconds=6)}
+FORGOTTEN: Any = {"hibernate_after": timedelta(seconds=3), "shutdown_after": timedelta(seconds=6)}
+ASLEEP: Any = {"hibernate_after": timedelta(seconds=3), "shutdown_after": timedelta(minutes=1)}
+"""Long enough for a process that was stopped to remember, when it wakes, what was true before."""
+AWAKE: Any = {"hibernate_after": timedelta(minutes=1), "shutdown_after": timedelta(minutes=2)}
 
 
 class Full(Rejected):
@@ -106,7 +109,7 @@ class Log(Journal, DurableObject, **ASLEEP):
         return self.shown()
 
 
-class Bank(Journal, DurableObject, **ASLEEP):
+class Bank(Journal, DurableObject, **AWAKE):
     """Accounts whose sum never changes. `moves`: source, target and amount of each entry, one after the other."""
 
     tokens: list[int] = field(default_factory=list)
@@ -132,7 +135,7 @@ class Bank(Journal, DurableObject, **ASLEEP):
         return self.shown(list(self.balances))
 
 
-class Timers(Journal, DurableObject, **ASLEEP):
+class Timers(Journal, DurableObject, **FORGOTTEN):
     """Alarms. What is armed stands in the state too, so that state and rows can be compared.
 
     `events`, one for each entry: ["arm", name, due, left, every, fails], ["cancel", name, token or 0],
@@ -197,7 +200,7 @@ class Timers(Journal, DurableObject, **ASLEEP):
             raise RuntimeError("this alarm fails at first")
 
 
-class Saboteur(DurableObject, **ASLEEP):
+class Saboteur(DurableObject, **FORGOTTEN):
     """Misbehaves on order. `damage` is never stored: none of these turns comes to a good end."""
 
     damage: int = 0

@@ -32,6 +32,7 @@ IN_FLIGHT = 40
 """Operations of each client at a time."""
 CALM_OPERATIONS = 2000
 """So many at a time when nothing but operations is wanted any more."""
+VISITORS_OPERATIONS = 300
 LIVENESS_SECONDS = 30.0
 """For a loaded machine; what it took is in the report."""
 
@@ -107,6 +108,10 @@ class Work:
             timeout=RECOVERY_SECONDS,
             state=self._clients.progress,
         )
+
+    def visit(self) -> None:
+        """A client that has connected just now writes where the others do."""
+        self._clients.visit(VISITORS_OPERATIONS)
 
 
 Tell = Callable[[str], None]

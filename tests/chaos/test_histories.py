@@ -43,7 +43,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """3,000 operations on SQLite, with a pause in the middle; read back from their files."""
+    """3,000 operations on SQLite, with a pause in the middle and a visitor at the end; read back from their files."""
     parent = postgres.shared_directory() / "tests"
     parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="", dir=parent, ignore_cleanup_errors=True) as name:
@@ -67,6 +67,7 @@ def work(server: Server, folder: Path) -> Final:
         assert load.progress().in_flight == 0
         load.resume()
         advance(load, OPERATIONS)
+        load.visit(100)
         healed_at = time.time()
         load.served()
         probes, accounts = load.finish()

@@ -76,7 +76,8 @@ class Workload:
         self._client = client
         self._chance = chance
         self._exactly_once = exactly_once
-        self._generations = {cls: [0] * count for cls, count in LANES.items()}
+        self.generations = {cls: [0] * count for cls, count in LANES.items()}
+        """The object of each lane that is not full yet, as far as this client knows."""
         self._armed: deque[tuple[str, str]] = deque(maxlen=200)
         """Object and name of alarms that may still be there."""
         self._last_token = client << 32
@@ -86,7 +87,7 @@ class Workload:
         chance = self._chance
         kind = chance.choices(KINDS, WEIGHTS)[0]
         plan: Plan = getattr(self, f"_{kind}")()
-        generation = self._generations[plan.cls][plan.lane]
+        generation = self.generations[plan.cls][plan.lane]
         if not plan.has_effect and generation and chance.random() < 0.1:
             generation -= 1  # it may have left memory meanwhile
         object_id = f"{plan.lane}-{generation}"
@@ -99,8 +100,8 @@ class Workload:
         if op.outcome != "ok" and op.version < 0:
             await self.breathe()
         most = ALARM_ENTRIES_MAX if plan.cls == "Timers" else ENTRIES_MAX
-        if op.version >= most and self._generations[plan.cls][plan.lane] == generation:
-            self._generations[plan.cls][plan.lane] += 1
+        if op.version >= most and self.generations[plan.cls][plan.lane] == generation:
+            self.generations[plan.cls][plan.lane] += 1
         if kind == "arm" and op.outcome == "ok":
             self._armed.append((object_id, plan.asked[0]))
 
@@ -161,7 +162,7 @@ class Workload:
 
     def _relay(self, kind: str = "relay") -> Plan:
         lane, other = sorted(self._chance.sample(range(LANES["Log"]), 2))
-        target = f"{other}-{self._generations['Log'][other]}"
+        target = f"{other}-{self.generations['Log'][other]}"
         return Plan("Log", lane, kind, [target], f"Log/{target}")
 
     def _send(self) -> Plan:
