@@ -1,10 +1,9 @@
-"""Runs tests in a process of their own that begins with a planted fault."""
+"""Runs tests in processes of their own that begin with a planted fault."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,6 @@ ROOT: Final = Path(__file__).parents[2]
 OK: Final = 0
 TESTS_FAILED: Final = 1
 """Exit codes of pytest; all others say that it was used in the wrong way, or that nothing was found to run."""
-UNWIND_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +46,41 @@ class Outcome:
     output: str
 
 
-def run(plant: str, tests: Sequence[str], *, seconds: float, options: Sequence[str] = ("-x",)) -> Outcome:
-    """Run tests with a fault planted; "" for none. They are given so many seconds.
+class Runner:
+    """Runs tests, one after the other, by a nursery of its own. For `with`.
 
     They are one more worker of the session under way: it shares its PostgreSQL, and cleans up behind them.
     """
-    with tempfile.TemporaryDirectory(prefix="plant-") as folder:
-        report = Path(folder) / "failures"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.plants.plugin", "-p", "no:cacheprovider"]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-        environment |= {VARIABLE: plant, REPORT: str(report), "PYTEST_XDIST_WORKER": f"plant-{plant}"}
-        process = subprocess.Popen(
-            [*command, *options, *tests],
+
+    def __enter__(self) -> Runner:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.plants.nursery"],
             cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
+            env=clean,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             text=True,
         )
-        status, output = _wait(process, seconds)
-        lines = report.read_text().splitlines() if report.exists() else []
-    return Outcome(status, [Failure(**json.loads(line)) for line in lines], output)
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
 
-def _wait(process: subprocess.Popen[str], seconds: float) -> tuple[int | None, str]:
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # it may clean up: servers that its tests have started
-        try:
-            output, _ = process.communicate(timeout=UNWIND_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-        return None, output
-    return process.returncode, output
+    def run(self, plant: str, tests: Sequence[str], *, seconds: float, options: Sequence[str] = ("-x",)) -> Outcome:
+        """Run tests with a fault planted; "" for none. They are given so many seconds."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with tempfile.TemporaryDirectory(prefix="plant-") as folder:
+            report, output = Path(folder) / "failures", Path(folder) / "output"
+            report.touch()
+            output.touch()
+            environment = {VARIABLE: plant, REPORT: str(report), "PYTEST_XDIST_WORKER": f"plant-{plant}"}
+            words = [*options, *tests]
+            order = {"environment": environment, "words": words, "output": str(output), "seconds": seconds}
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+            assert answer, "the nursery is gone"
+            failures = [Failure(**json.loads(line)) for line in report.read_text().splitlines()]
+            return Outcome(json.loads(answer), failures, output.read_text(errors="replace"))

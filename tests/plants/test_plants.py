@@ -5,14 +5,18 @@ The same tests run without faults in the rest of the suite, where they pass: tha
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from durable_storage.queries import queries
+from tests.plants.catchers import CATCHERS
+from tests.plants.page import PAGE, RESULTS, page
 from tests.plants.plant import VARIABLE, Plant, all_plants
-from tests.plants.runner import TESTS_FAILED, run
+from tests.plants.runner import TESTS_FAILED, Runner
 from tests.plants.surgery import NoGround, rewrite, rewrite_sql
 
 SECONDS = 250
@@ -26,11 +30,18 @@ def marked(plant: Plant) -> object:
     return pytest.param(plant, id=plant.name, marks=marks)
 
 
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    """One for all that this worker runs."""
+    with Runner() as runner:
+        yield runner
+
+
 @pytest.mark.timeout(SECONDS + 50)
 @pytest.mark.parametrize("plant", [marked(plant) for plant in all_plants().values()])
-def test_a_planted_fault_is_caught(plant: Plant) -> None:
+def test_a_planted_fault_is_caught(runner: Runner, plant: Plant) -> None:
     """The named test fails, in its body, and says what the catalogue expects of it."""
-    outcome = run(plant.name, [plant.catcher], seconds=SECONDS)
+    outcome = runner.run(plant.name, [plant.catcher], seconds=SECONDS)
 
     assert outcome.status == TESTS_FAILED, f"{plant.breaks}: and nobody notices\n{outcome.output}"
     [failure] = outcome.failures
@@ -42,6 +53,14 @@ def test_every_promise_is_attacked() -> None:
     """P1 to P11, and I1 to I11 (I12 is about the tests themselves)."""
     attacked = {each for plant in all_plants().values() for each in plant.attacks.split(", ")}
     assert {f"P{n}" for n in range(1, 12)} | {f"I{n}" for n in range(1, 12)} <= attacked
+
+
+def test_the_page_tells_of_every_plant() -> None:
+    """docs/reference/plants.md is as `python -m tests.plants --page` makes it, of plants and groups that there are."""
+    results = json.loads(RESULTS.read_text())
+    assert results.keys() <= all_plants().keys()
+    assert {name for cells in results.values() for name in cells} <= CATCHERS.keys()
+    assert PAGE.read_text() == page(list(all_plants().values()), results)
 
 
 def add(one: int, other: int) -> int:
