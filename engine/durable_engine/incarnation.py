@@ -113,7 +113,10 @@ class Incarnation:
         if self._pidfd is None:
             self._dies_young = True
         else:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it is dead and reaped, and the news of it are on their way
 
     def kill_and_see(self, on_end: Callable[[], None]) -> None:
         """End it, and watch it go: there is no fork server any more to tell of its end."""
