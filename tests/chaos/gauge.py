@@ -16,6 +16,7 @@ from durable_engine import Engine
 from durable_engine.errors import DurableError
 from tests.chaos.records import Op
 from tests.chaos.rig import RECOVERY_SECONDS, now
+from tests.support.eventually import eventually
 
 INTERVAL_SECONDS = 0.01
 TIMEOUT_SECONDS = 20.0
@@ -26,6 +27,8 @@ class Gauge:
 
     def __init__(self, url: str, witnesses: Sequence[str]) -> None:
         self.ops: list[Op] = []
+        self._heard: dict[str, float] = {}
+        """Witness: when the last call that it answered began."""
         self._url = url
         self._witnesses = witnesses
         self._loop = uvloop.new_event_loop()
@@ -43,6 +46,15 @@ class Gauge:
         self._loop.close()
         if self._crash is not None:
             raise self._crash
+
+    def until_heard(self) -> None:
+        """Until each shard has answered a call that began after this."""
+        begun = now()
+        eventually(
+            lambda: len(self._heard) == len(self._witnesses) and min(self._heard.values()) >= begun,
+            timeout=RECOVERY_SECONDS,
+            state=lambda: {witness: begun - heard for witness, heard in self._heard.items()},
+        )
 
     def _run(self) -> None:
         try:
@@ -63,4 +75,5 @@ class Gauge:
                 continue
             finally:
                 await asyncio.sleep(INTERVAL_SECONDS)
+            self._heard[witness] = invoked
             self.ops.append(Op(-1, f"Witness/{witness}", "probe", 0, True, invoked, now(), "ok", epoch=incarnation))

@@ -14,6 +14,9 @@ from typing import Protocol
 from tests.chaos import faults, faults_database, faults_planned
 from tests.chaos.rig import Rig, now
 
+SOON_SECONDS = 1.0
+"""A shard that dies so soon again is restarted with a delay that grows: that is reported by itself."""
+
 Fault = Callable[["Nemesis", random.Random], None]
 
 
@@ -25,6 +28,9 @@ class Work(Protocol):
 
     def visit(self) -> None:
         """Have somebody write who meets the server that serves now."""
+
+    def until_heard(self) -> None:
+        """Until each shard has answered somebody anew."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Nemesis:
         self.counts: Counter[str] = Counter()
         """Kills, stops, restarts and cuts."""
         self._number = 0
+        self._killed: dict[int, float] = {}
+        """Shard: when it was last killed."""
 
     def do(self, name: str, chance: random.Random) -> None:
         """One fault, from the harm to the recovery, and a moment of calm. AssertionError when it did not strike."""
@@ -58,6 +66,7 @@ class Nemesis:
         before = len(self.strikes)
         FAULTS[name](self, chance)
         assert len(self.strikes) > before, f"{name} did not strike"
+        self.work.until_heard()
         self.work.advance(chance.randint(10, 200))
 
     def number(self) -> int:
@@ -82,6 +91,9 @@ class Nemesis:
 
     def kill(self, shard: int, pid: int = 0, *, kind: str = "kill") -> int:
         """Kill -9 of a shard; its process id."""
+        last, self._killed[shard] = self._killed.get(shard, 0.0), now()
+        if kind == "kill" and now() - last < SOON_SECONDS:
+            kind = "kill soon after another"
         return self._signal(shard, pid, signal.SIGKILL, kind, "kills", replaces=True)
 
     def stop(self, shard: int, *, kind: str, replaces: bool = False) -> int:

@@ -97,8 +97,13 @@ def history_of(folder: Path) -> Path:
 class Work:
     """The clients as the nemesis sees them."""
 
-    def __init__(self, clients: load.Load) -> None:
+    def __init__(self, clients: load.Load, gauge: Gauge) -> None:
         self._clients = clients
+        self._gauge = gauge
+
+    def until_heard(self) -> None:
+        """Until each shard has answered somebody anew."""
+        self._gauge.until_heard()
 
     def advance(self, by: int) -> None:
         """Until so many more operations were acknowledged."""
@@ -140,7 +145,7 @@ class Run:
                 with clients:
                     with Gauge(rig.url, rig.witnesses) as gauge:
                         record.gauged = gauge.ops
-                        self._harm(Nemesis(rig, Work(clients)), clients)
+                        self._harm(Nemesis(rig, Work(clients, gauge)), clients)
                     self._finish(rig, clients)
                 self._read_at_rest(rig)
             except Exception as error:
@@ -172,7 +177,7 @@ class Run:
         yield from plan.first()
         while (wanting := self._wanting(nemesis, clients)) or self._is_early():
             if wanting == {"operations"} and not self._is_early():
-                Work(clients).advance(CALM_OPERATIONS)
+                nemesis.work.advance(CALM_OPERATIONS)
                 self._progress(nemesis, clients)
                 continue
             for dealt in plan.following(set() if self._is_early() else wanting):
