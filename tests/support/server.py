@@ -57,6 +57,8 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *path_of_plants()])},
+                # When whoever started the tests ends, Linux continues what stands stopped in their process group.
+                start_new_session=True,
             )
         assert self._process.stdin is not None
         self._process.stdin.write(config.to_json() + b"\n")
