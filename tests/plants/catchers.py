@@ -58,3 +58,11 @@ CATCHERS: Final = {
         ),
     )
 }
+
+
+def group_of(test: str) -> str:
+    """The group that a plant's quickest test belongs to."""
+    path = test.partition("::")[0]
+    if path.startswith("tests/contract/"):
+        return "postgres" if "postgres" in test else "stores"
+    return next(name for name, each in CATCHERS.items() if any(path.startswith(word) for word in each.words))
