@@ -176,8 +176,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     def kill(self) -> None:
         """SIGKILL."""
-        self.dead = True
-        self.ready.clear()
+        self.dead = True  # what was ready is kept until the end, for `bury` to find the coroutines in it
 
     def bury(self) -> None:
         """When the history is over: end what was left in the middle, so that no garbage collector does it later."""
