@@ -1,4 +1,4 @@
-"""The page of planted faults: docs/reference/plants.md."""
+"""The part of docs/invariants.md that is about planted faults: from its marker to the end of the page."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from tests.plants.catchers import CATCHERS, group_of
 from tests.plants.plant import Plant
 
 RESULTS: Final = Path(__file__).parent / "results.json"
-PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "plants.md"
+PAGE: Final = Path(__file__).parents[2] / "docs" / "invariants.md"
+MARKER: Final = "<!-- From here on made by `python -m tests.plants --page`: edit tests/plants, not this. -->\n\n"
 
 Results = dict[str, dict[str, dict[str, Any]]]
 """By plant, by catcher."""
 
-HEAD = """# Planted faults
+HEAD = """## Planted faults
 
 Green means little as long as nobody knows what would make it red. So faults are planted into the engine, one at a
 time and in the process of a test only, and the suite has to notice each of them. The engine itself has no switch for
@@ -29,7 +30,13 @@ part.
 
 
 def page(plants: list[Plant], results: Results) -> str:
-    """All of it, as Markdown."""
+    """The whole page as it is to be: what is there before the marker, and what is made."""
+    before, marker, _ = PAGE.read_text(encoding="utf-8").partition(MARKER)
+    assert marker, f"{PAGE} has lost its line {MARKER!r}"
+    return before + marker + _section(plants, results)
+
+
+def _section(plants: list[Plant], results: Results) -> str:
     return (
         "\n".join(
             [
@@ -61,7 +68,7 @@ def _summary(plants: list[Plant], results: Results) -> list[str]:
 
 
 def _groups(plants: list[Plant], results: Results) -> list[str]:
-    rows = ["## Groups of checks", "", "| group | what it runs | catches |", "|--|--|--|"]
+    rows = ["### Groups of checks", "", "| group | what it runs | catches |", "|--|--|--|"]
     for name, catcher in CATCHERS.items():
         caught, tried = _counted(plants, results, name)
         rows.append(f"| {name} | {catcher.runs} | {caught} of {tried} |")
@@ -70,7 +77,7 @@ def _groups(plants: list[Plant], results: Results) -> list[str]:
 
 def _table(plants: list[Plant], results: Results) -> list[str]:
     rows = [
-        "## Plants and catchers",
+        "### Plants and catchers",
         "",
         "★ caught in every run, ● caught, ○ not caught, ◌ not within its time; empty: not tried.",
         "Most faults are no matter of most groups.",
@@ -86,7 +93,7 @@ def _table(plants: list[Plant], results: Results) -> list[str]:
 
 
 def _details(plants: list[Plant]) -> list[str]:
-    rows = ["## What each breaks, and what says so first", ""]
+    rows = ["### What each breaks, and what says so first", ""]
     for plant in plants:
         test = plant.catcher.removeprefix("tests/").replace("::", " ")
         rows.append(f"- **{plant.name}** ({plant.attacks}): {plant.breaks}. Caught in every run by `{test}`.")

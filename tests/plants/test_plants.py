@@ -56,7 +56,7 @@ def test_every_promise_is_attacked() -> None:
 
 
 def test_the_page_tells_of_every_plant() -> None:
-    """docs/reference/plants.md is as `python -m tests.plants --page` makes it, of plants and groups that there are."""
+    """docs/invariants.md is as `python -m tests.plants --page` makes it, of plants and groups that there are."""
     results = json.loads(RESULTS.read_text())
     assert results.keys() <= all_plants().keys()
     assert {name for cells in results.values() for name in cells} <= CATCHERS.keys()
