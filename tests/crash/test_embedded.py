@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import zmq
 
 from durable_engine import Engine
 from tests.support.eventually import eventually
@@ -42,6 +43,9 @@ def test_an_engine_starts_shards_in_a_program_with_threads(tmp_path: Path) -> No
     lock, stop = threading.Lock(), threading.Event()
     holder = threading.Thread(target=lambda: (lock.acquire(), stop.wait()))
     holder.start()
+    context = zmq.Context()
+    busy = context.socket(zmq.PAIR)
+    busy.bind(f"ipc://{tmp_path}/own.sock")
 
     async def use() -> tuple[int, list[int]]:
         async with Engine(f"sqlite:///{tmp_path}/store", objects=[str(OBJECTS)], shards=2) as engine:
@@ -54,6 +58,7 @@ def test_an_engine_starts_shards_in_a_program_with_threads(tmp_path: Path) -> No
     finally:
         stop.set()
         holder.join()
+        context.destroy()
 
     assert count == 3
     assert len(family) == 4
