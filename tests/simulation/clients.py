@@ -64,6 +64,8 @@ class Client(Process):
         if self.keyed and random.random() < 0.1:  # long after, and perhaps another client's
             return random.choice(random.choice(cluster.clients).keyed or self.keyed)
         handler = random.choices(list(self._weights), list(self._weights.values()))[0]
+        if self._is_unaware() and random.random() < 0.7:
+            handler = "read"  # of shards that may have been replaced
         name = random.choice(OBJECTS)
         token = cluster.next_token()
         keyed = handler in ("append", "append_slowly", "transfer", "ask", "tell", "arm") and random.random() < 0.5
@@ -72,6 +74,11 @@ class Client(Process):
         if keyed:
             self.keyed.append(operation)
         return operation
+
+    def _is_unaware(self) -> bool:
+        """Whether it does not hear of a takeover. Then it asks often, so that a shard that wakes up has fresh calls."""
+        wires = self.cluster.wires
+        return wires.cut_off.get((self.loop, DOOR), 0.0) > self.cluster.simulation.now
 
     def _arguments(self, handler: str, token: int, name: str) -> list[Any]:
         random = self.random
@@ -92,7 +99,8 @@ class Client(Process):
 
     async def _attempts(self, operation: Operation, attempts: int) -> None:
         for _ in range(attempts):
-            if await self._attempt(operation, 0.5 + self.random.random() * 4):
+            seconds = 1.0 if self._is_unaware() else 0.5 + self.random.random() * 4
+            if await self._attempt(operation, seconds):
                 return
             await asyncio.sleep(self.random.random() * 0.5)
         if not operation.applied:

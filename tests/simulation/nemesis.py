@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from durable_storage import crashpoints
+from durable_storage.lease import LEASE_SECONDS
 from tests.simulation.processes import DOOR, Process, ShardProcess, Supervisor
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Nemesis:
         self._healed = False
         every = list(FAULTS)
         kinds = self._random.sample(every, self._random.randint(1, 6))
-        kinds += [kind for kind in ("crash_point", "takeover") if self._random.random() < 0.15]
+        kinds += [kind for kind in ("crash_point", "takeover") if self._random.random() < 0.2]
         self.kinds = kinds
         self._pause = PAUSE_SECONDS * self._random.uniform(0.4, 2.0)
         self._next()
@@ -117,8 +118,10 @@ class Nemesis:
         cluster.supervisor.kill()
         for ghost in ghosts:
             if self._random.random() < 0.7:
-                self._freeze(ghost, self._random.choice((1.0, 2.0)) * self._random.uniform(0.5, 2.5))
-        if cluster.clients and self._random.random() < 0.7:
+                # Most wake up a little after their successors began: with calls of whoever does not know of them.
+                until = LEASE_SECONDS if self._random.random() < 0.75 else 0.2
+                self._freeze(ghost, until + self._random.uniform(0.2, 2.0))
+        if self._random.random() < 0.8:
             # One goes on calling the old shards, since it does not hear of the new ones.
             unaware = self._random.choice(cluster.clients)
             cluster.wires.cut_off[unaware.loop, DOOR] = cluster.simulation.now + self._random.uniform(3.0, 7.0)

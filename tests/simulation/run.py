@@ -72,7 +72,7 @@ class History:
         weights = {name: weight for name, weight in HANDLERS.items() if chance.random() < 0.7} or {"append": 1}
         cluster.clients = [
             Client(cluster, f"client-{number}", chance.choice((1, 2, 4)), weights)
-            for number in range(chance.choice((1, 2, 2)))
+            for number in range(chance.choice((1, 2, 2, 2)))
         ]
         self._nemesis: Nemesis | None = None
 
