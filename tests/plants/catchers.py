@@ -27,7 +27,17 @@ def _simulation() -> tuple[str, ...]:
     return tuple(f"{test}[{chunk}]" for chunk in range(SIMULATED_CHUNKS))
 
 
-_CLIENTS = ("frontend", "frontend_faults", "client", "closing", "route", "protocol_client", "supervision")
+_CLIENTS = (
+    "frontend",
+    "frontend_faults",
+    "client",
+    "closing",
+    "route",
+    "protocol_client",
+    "supervision",
+    "handover",
+    "renewal",
+)
 _MACHINE = "150 histories of 40 steps, drawn alike each time"
 
 CATCHERS: Final = {
@@ -43,7 +53,7 @@ CATCHERS: Final = {
         Catcher("simulation", f"the first {SIMULATED_CHUNKS * SEEDS_PER_CHUNK} seeds", _simulation(), 400),
         Catcher(
             "clients",
-            "tests of links, routes and supervision",
+            "tests of links, routes, supervision and handovers",
             tuple(f"tests/engine/test_{name}.py" for name in _CLIENTS),
             300,
         ),

@@ -31,7 +31,7 @@ def resent_out_of_order() -> None:
 
 @bed.plant(
     "calls under way to a shard that died wait for their deadline instead of being told or sent again",
-    attacks="P10, I9",
+    attacks="I9",
     catcher="tests/engine/test_frontend_faults.py::test_a_call_whose_shard_died_is_of_unknown_outcome",
     reason="CallTimeout",
 )

@@ -51,9 +51,9 @@ class Bed:
 
 def all_plants() -> dict[str, Plant]:
     """Every plant there is."""
-    from tests.plants import clients, shards, stores
+    from tests.plants import clients, handovers, shards, stores
 
-    return stores.bed.plants | shards.bed.plants | clients.bed.plants
+    return stores.bed.plants | shards.bed.plants | clients.bed.plants | handovers.bed.plants
 
 
 def grow_from_environment() -> None:
