@@ -288,6 +288,7 @@ class PendingEntry:
         "cancelled",
         "delete",
         "fired",
+        "in_batch",
         "outputs",
         "results",
         "snapshot",
@@ -299,6 +300,8 @@ class PendingEntry:
         self.cancelled = False
         self.outputs: list[tuple[Call, Any]] = []
         """In the order of the turns. A DurableError in the second place is a reply that says so."""
+        self.in_batch = 0
+        """So many of them are of calls that came before the batch left; the others have joined it on its way."""
         self.writes_state = False
         self.delete = False
         self.results: list[ResultRow] | None = None
@@ -310,6 +313,7 @@ class PendingEntry:
     def change(self) -> Change:
         act = self.activation
         act.entry = None
+        self.in_batch = len(self.outputs)
         self.snapshot = (act.state, act.version, act.alarms_now)
         state = act.state if self.writes_state else None
         change = Change(act.address, act.partition, state=state, version=act.version)
@@ -357,7 +361,7 @@ class PendingEntry:
             act.newest = None
         if self.results is not None:
             act.trim_keys(self)
-        act.home.release(self.outputs)
+        act.home.release(self.outputs, self.in_batch)
         if act.evicting and act.clean:
             act.home.evict(act)
 

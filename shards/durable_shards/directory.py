@@ -40,7 +40,7 @@ class Surroundings:
     now: Callable[[], datetime]
     engine_for: Callable[[Activation], Any]
     commit: Callable[[PendingEntry], None]
-    release: Callable[[list[tuple[Call, Any]]], None]
+    release: Callable[[list[tuple[Call, Any]], int], None]
     undo: Callable[[PendingEntry, Exception], None]
     watch: Callable[[Activation], None]
     """Told of each object that is live to stay."""

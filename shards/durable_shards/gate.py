@@ -88,10 +88,19 @@ class Gate:
         self.refusals += 1
         self._send(call, error)
 
-    def release(self, outputs: list[tuple[Call, Any]]) -> None:
-        """The gate opens: these outcomes are durable."""
+    def release(self, outputs: list[tuple[Call, Any]], in_batch: int) -> None:
+        """The gate opens: these outcomes are durable.
+
+        A batch is known to be ours at the moment in which the store took it, which may be long ago: its answer was
+        late, or this process was stopped. That is enough for the calls that it was made of, the first `in_batch`. Those
+        that came later have read what somebody else may have changed since, so they need the lease as every read does.
+        """
         if crashpoints.reach("before_reply", self.store):
             return
+        if len(outputs) > in_batch and not self.holds_lease():
+            for call, outcome in outputs[in_batch:]:
+                self.lease.hold(call, outcome)
+            outputs = outputs[:in_batch]
         self.waiting -= len(outputs)
         send = self._send
         for call, outcome in outputs:

@@ -31,8 +31,8 @@ class Home(Protocol):
     def commit(self, entry: PendingEntry) -> None:
         """Put an entry into the gathering batch."""
 
-    def release(self, outputs: list[tuple[Call, Any]]) -> None:
-        """These outcomes are durable: they may leave."""
+    def release(self, outputs: list[tuple[Call, Any]], in_batch: int) -> None:
+        """These outcomes are durable: they may leave, as far as they were there when their batch left."""
 
     def undo(self, entry: PendingEntry, error: Exception) -> None:
         """The store refused an entry."""

@@ -240,6 +240,16 @@ def zombie_answers_reads() -> None:
 
 
 @bed.plant(
+    "reads that came while a commit was under way leave with it, however long that took",
+    attacks="P1, I4, I10",
+    catcher="tests/shards/test_late_answers.py::test_a_read_does_not_leave_with_a_commit_of_before_the_takeover",
+    reason="the zombie told 2",
+)
+def late_reads_leave_with_old_commits() -> None:
+    rewrite(gate.Gate.release, ("and not self.holds_lease()", "and False"))
+
+
+@bed.plant(
     "a commit that was fenced off is answered as if it were durable",
     attacks="P1, P2, I1",
     catcher=TURNS + "test_a_fenced_shard_neither_writes_nor_answers",
