@@ -51,7 +51,8 @@ class Incarnation:
         """Done once it waits for its turn; holds why it never will, or an empty text."""
         self.serves: asyncio.Future[str] = loop.create_future()
         """The same for serving."""
-        self.endpoint: str = ""
+        self.bind: str = ""
+        """What it was told to listen at. It may die before it says that it does."""
         self.gone: asyncio.Event = asyncio.Event()
         self.stall: asyncio.Task[None] | None = None
         self.pid: int = 0
@@ -62,6 +63,8 @@ class Incarnation:
         """Why it is about to die, where that is known."""
         self.condemned: bool = False
         """The watchdog has decided to kill it."""
+        self.orphaned: bool = False
+        """Its fork server is gone, and can make no other."""
         self.shard: int = shard
         self._loop = loop
         self._pidfd: int | None = None
@@ -76,6 +79,7 @@ class Incarnation:
 
     def launch(self, config: ShardConfig) -> None:
         """Order the process. Raises OSError."""
+        self.bind = config.bind
         with self._theirs:
             self.code.fork(config, self._theirs, self._dump.descriptor, number=self.number, page=self.page)
 
@@ -120,6 +124,7 @@ class Incarnation:
 
     def kill_and_see(self, on_end: Callable[[], None]) -> None:
         """End it, and watch it go: there is no fork server any more to tell of its end."""
+        self.orphaned = True
         self.kill()
         if self._pidfd is None:
             self._loop.call_soon(on_end)

@@ -82,7 +82,7 @@ class ShardKeeper:
         self.shard: int = shard
         self.partitions: range = partitions
         self.code: Code = code
-        """What the next process is made from, unless somebody asks for another code."""
+        """Of the process that served last; the next one is made from it, unless somebody asks for another."""
         self.state: State = "stopped"
         self.endpoint: str = ""
         self.epoch: int = 0
@@ -112,10 +112,10 @@ class ShardKeeper:
 
     # What the supervisor asks for.
 
-    def start(self) -> None:
-        """Have the fork server make a shard."""
+    def start(self, code: Code | None = None) -> None:
+        """Have the fork server make a shard, of `code` or of the code that it has."""
         self._timer = None
-        process = self.processes.current = self.processes.make(self.code)
+        process = self.processes.current = self.processes.make(code or self.code)
         self._become("failing" if self.restarts.failing else "starting")
         self.launch(process, self.make_config(self))
 
@@ -308,9 +308,10 @@ class ShardKeeper:
                 self._on_change()
 
     def _on_ready(self, process: Incarnation, ready: Ready) -> None:
-        self.endpoint = process.endpoint = ready.endpoint
+        self.endpoint = ready.endpoint
         self.epoch, self._served_pid = ready.epoch, process.pid
-        self.code = process.code
+        if not process.orphaned:
+            self.code = process.code
         if self.accept_data_loss:
             self.accept_data_loss = False
             self.processes.forget_commits()
@@ -332,7 +333,7 @@ class ShardKeeper:
         self.processes.remove(process)
         if crash := process.bury(process.reason or describe_exit(status)):
             _log.error("shard %d left this stack behind:\n%s", self.shard, crash)
-        endpoints.forget(process.endpoint)
+        endpoints.forget(process.bind)
         if was_current:
             self.cancel_timer()
             self._count_strike(process, status)

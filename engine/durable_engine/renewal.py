@@ -43,37 +43,57 @@ async def renew(keeper: ShardKeeper, drain_seconds: float, code: Code | None = N
 async def _renew(keeper: ShardKeeper, drain_seconds: float, code: Code) -> None:
     processes = keeper.processes
     keeper.restarts.forgive()
-    if processes.current is not None and not processes.current.serves.done():
-        await asyncio.shield(processes.current.serves)  # it was started just now
+    await _settled(keeper)
     if processes.current is None:
         await _start(keeper, code)
         return
-    if processes.former is not None:
-        await processes.former.gone.wait()  # there are two pages for a shard
     standby = processes.standby = processes.make(code)
     keeper.launch(standby, structs.replace(keeper.make_config(keeper), stands_by=True))
     await asyncio.wait([standby.stands_by], timeout=STAND_BY_SECONDS)
     if not standby.stands_by.done():
         standby.kill()
-    if problem := await asyncio.shield(standby.stands_by):
+    problem = await asyncio.shield(standby.stands_by)
+    _check_goes_on(keeper)
+    if problem:
         raise DurableError(f"a new process of shard {keeper.shard} did not start: {problem}. The old one serves on")
-    if standby is processes.standby and not keeper.is_stopping:
+    if standby is processes.standby:
         if processes.current is None:  # it died just now
             keeper.succeed()
         else:
             keeper.leave("restart", drain_seconds)
-    if problem := await asyncio.shield(standby.serves):
+    problem = await asyncio.shield(standby.serves)
+    _check_goes_on(keeper)
+    if problem:
         raise DurableError(f"the new process of shard {keeper.shard} did not come to serve: {problem}")
 
 
+async def _settled(keeper: ShardKeeper) -> None:
+    """Until the shard has one process, which serves, or none that serves: there are two pages for a shard."""
+    processes = keeper.processes
+    while (current := processes.current) is not None:
+        if not current.serves.done():
+            await asyncio.shield(current.serves)  # it was started just now
+        elif processes.former is not None:
+            await processes.former.gone.wait()
+        else:
+            return
+        _check_goes_on(keeper)
+
+
+def _check_goes_on(keeper: ShardKeeper) -> None:
+    """To be asked after every wait: a process that is made for a shard that stops would never be told to end."""
+    if keeper.is_stopping:
+        raise DurableError(
+            f"shard {keeper.shard} is being stopped with its server and gets no new process: start the server again"
+        )
+
+
 async def _start(keeper: ShardKeeper, code: Code) -> None:
-    """There is nothing to give way."""
-    before, keeper.code = keeper.code, code
+    """There is nothing to give way. The shard changes over to `code` when a process of it serves, and not before."""
     keeper.cancel_timer()
-    keeper.start()
+    keeper.start(code)
     assert keeper.processes.current is not None
     if problem := await asyncio.shield(keeper.processes.current.serves):
-        keeper.code = before
         raise DurableError(f"shard {keeper.shard} does not start: {problem}")
 
 
@@ -87,6 +107,7 @@ async def restart_now(keeper: ShardKeeper) -> None:
         current.reason = "somebody asked for a restart at once"
         current.kill()
         await current.gone.wait()
+        _check_goes_on(keeper)
     if keeper.processes.current is None:
         await _start(keeper, keeper.code)
     elif problem := await asyncio.shield(keeper.processes.current.serves):

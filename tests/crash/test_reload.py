@@ -342,3 +342,51 @@ def test_a_process_that_dies_while_its_successor_is_made_is_followed_by_it(make_
     after = server.shard(0)
     assert (told["before"], told["after"]) == (before["pid"], after["pid"])
     assert after["epoch"] == before["epoch"] + 1
+
+
+def test_a_server_that_is_stopped_while_a_drain_waits_ends(make_server: MakeServer, code: Path, tmp_path: Path) -> None:
+    """fault A14: a drain that waits for the process before the last to go makes no other one for a server that ends."""
+    server = make_server(objects=(str(code),), stall_timeout=60.0).start()
+    former = drain_and_stop_the_former(server)
+    held = Held(server, tmp_path)
+
+    async def stop_while_a_drain_waits() -> None:
+        async with Engine.connect(server.endpoint) as engine:
+            drained = asyncio.ensure_future(engine.request("drain_shard", {"shard": 0}, timeout=30))
+            await asyncio.sleep(0)  # now it is asked, and begun before the ping is answered
+            await engine.request("ping", timeout=30)
+            assert not drained.done()
+            server.signal(signal.SIGTERM)
+            await asyncio.to_thread(server.wait_for_log, "SIGTERM: stopping")
+            os.kill(former, signal.SIGCONT)
+            with pytest.raises(DurableError, match="gets no new process: start the server again"):
+                await drained
+
+    asyncio.run(stop_while_a_drain_waits())
+    held.close()
+
+    assert server.wait() == 0
+    assert held.result.result() == 1
+
+
+def drain_and_stop_the_former(server: Server) -> int:
+    """Drain shard 0, and stop the process that it had, which stays for half a second, by a signal; its pid."""
+
+    def look() -> int | None:
+        with server.client() as client:
+            told = client.request("drain_shard", {"shard": 0}, timeout=60)
+        os.kill(told["before"], signal.SIGSTOP)
+        stopped_or_gone = eventually(lambda: state_of(told["before"]) in "TZX" and state_of(told["before"]))
+        return told["before"] if stopped_or_gone == "T" else None
+
+    former = eventually(look, timeout=90, state=lambda: server.log)
+    assert former is not None
+    return former
+
+
+def state_of(pid: int) -> str:
+    """As `ps` shows it; X when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"

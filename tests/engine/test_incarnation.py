@@ -18,7 +18,7 @@ async def test_a_process_that_is_dead_already_can_be_killed() -> None:
     board = BoardReader(Boards.of_shards(1).page(0))
     loop, code = asyncio.get_running_loop(), SimpleNamespace(fork=_ignore)
     incarnation = Incarnation(0, 1, code, 0, board, Watchdog(500, 3000), loop, _ignore)  # type: ignore[arg-type]
-    incarnation.launch(SimpleNamespace())  # type: ignore[arg-type]
+    incarnation.launch(SimpleNamespace(bind=""))  # type: ignore[arg-type]
     incarnation.forked(*dead_process())
 
     incarnation.kill()
