@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from durable_engine.footprint import data_bytes
 from durable_engine.stackdump import StackDump
 from durable_engine.watchdog import Watchdog
 from durable_shards.board import BoardReader, monotonic_ms
@@ -63,6 +64,8 @@ class Incarnation:
         """Why it is about to die, where that is known."""
         self.condemned: bool = False
         """The watchdog has decided to kill it."""
+        self.fresh_bytes: int = 0
+        """What it took when it began to serve; see `memoryguard`."""
         self.orphaned: bool = False
         """Its fork server is gone, and can make no other."""
         self.shard: int = shard
@@ -89,6 +92,11 @@ class Incarnation:
         self.board.renew(monotonic_ms())  # the fork server may have been busy with imports for long
         if self._dies_young:
             self.kill()
+
+    def came_up(self) -> None:
+        """It serves."""
+        self.fresh_bytes = data_bytes(self.pid)
+        self.serves.set_result("")
 
     @property
     def runs(self) -> bool:

@@ -319,7 +319,7 @@ class ShardKeeper:
         self.restarts.came_up(self._loop.time())
         took = self._loop.time() - process.started_at
         _log.info("shard %d is up: pid %d, epoch %d, after %.3f s", self.shard, self.pid, self.epoch, took)
-        process.serves.set_result("")
+        process.came_up()
         self._on_change()
         if self._intent == "serve":
             self._become("up")

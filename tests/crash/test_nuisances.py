@@ -9,7 +9,8 @@ import pytest
 
 from durable_engine import Client
 from durable_engine.errors import HandlerFailed, Unavailable
-from durable_engine.memoryguard import FULL_SHARE, data_bytes
+from durable_engine.footprint import data_bytes
+from durable_engine.memoryguard import FULL_SHARE
 from durable_storage.limits import PROCESS_BYTES_MIN
 from tests.crash import doomed_objects
 from tests.crash.conftest import MakeServer
@@ -56,6 +57,22 @@ def test_a_shard_that_leaks_is_exchanged_while_it_serves(make_server: MakeServer
         assert client.call_by_name("Nuisance", "n", "get", [], {}) == calls
     assert server.shard(1 - leaking)["pid"] == before[1 - leaking]
     assert f"of the {PROCESS_BYTES_MIN >> 20} MB that it may take" in server.log
+
+
+def test_a_shard_that_is_full_when_it_is_fresh_keeps_its_process(make_server: MakeServer, tmp_path: Path) -> None:
+    """fault D7: another would be as full, and the next as well; the log says once what helps, and calls are served."""
+    objects = tmp_path / "stuffed.py"
+    stuffing = int(PROCESS_BYTES_MIN * FULL_SHARE)
+    objects.write_text(f"{Path(doomed_objects.__file__).read_text()}\ntaken.append(bytearray({stuffing}))\n")
+    server = make_server(objects=(str(objects),), shards=1, process_bytes=PROCESS_BYTES_MIN).start()
+    before = server.shard(0)["pid"]
+
+    server.wait_for_log("so an exchange would not help: raise --process-memory-mb")
+
+    assert data_bytes(before) > PROCESS_BYTES_MIN * FULL_SHARE
+    with server.client(timeout=20) as client:
+        assert client.call_by_name("Nuisance", "n", "get", [], {}) == 0
+    assert server.shard(0)["pid"] == before
 
 
 @pytest.mark.parametrize("how", ["os._exit", "abort"])
