@@ -31,8 +31,7 @@ async def renew(keeper: ShardKeeper, drain_seconds: float, code: Code | None = N
     Returns when it serves. Raises DurableError when it does not come to that; then the shard stays on the code that it
     had.
     """
-    if keeper.is_renewed or keeper.is_stopping:
-        raise DurableError(f"shard {keeper.shard} is being handed over or stopped already; nothing was changed")
+    _check_is_free(keeper)
     keeper.is_renewed = True
     try:
         await _renew(keeper, drain_seconds, code or keeper.code)
@@ -80,6 +79,14 @@ async def _settled(keeper: ShardKeeper) -> None:
         _check_goes_on(keeper)
 
 
+def _check_is_free(keeper: ShardKeeper) -> None:
+    if keeper.is_renewed or keeper.is_stopping:
+        raise DurableError(
+            f"shard {keeper.shard} is being handed over or stopped already; nothing was changed. "
+            "Try again when `durable-engine shards list` shows that it is up"
+        )
+
+
 def _check_goes_on(keeper: ShardKeeper) -> None:
     """To be asked after every wait: a process that is made for a shard that stops would never be told to end."""
     if keeper.is_stopping:
@@ -99,8 +106,7 @@ async def _start(keeper: ShardKeeper, code: Code) -> None:
 
 async def restart_now(keeper: ShardKeeper) -> None:
     """Kill the process, as by `kill -9`, and wait until the next one serves. Raises DurableError."""
-    if keeper.is_renewed or keeper.is_stopping:
-        raise DurableError(f"shard {keeper.shard} is being handed over or stopped already; nothing was changed")
+    _check_is_free(keeper)
     keeper.restarts.forgive()
     current = keeper.processes.current
     if current is not None:
