@@ -110,8 +110,9 @@ class Client(Process):
         model = self.cluster.model
         model.invoked(operation)
         flags = 0
-        if operation.key is not None and operation.attempts == 1 and operation.token % 2:
-            flags = FLAG_FRESH | FLAG_AUTO_KEY if operation.token % 4 == 1 else FLAG_FRESH
+        if operation.key is not None:  # as the real client does: a key is fresh once, and automatic for good
+            flags |= FLAG_FRESH if operation.token % 2 and operation.attempts == 1 else 0
+            flags |= FLAG_AUTO_KEY if operation.token % 4 == 1 else 0
         assert self.frontend is not None
         try:
             value = await self.frontend.call(

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from durable_shards import wire
-from durable_shards.errors import HandlerFailed
+from durable_shards.errors import HandlerFailed, IdempotencyMismatch
 from durable_storage.address import Address
 from durable_storage.errors import DurableError
 from durable_storage.ownership import Ownership
@@ -192,6 +192,8 @@ class Model:
         self.simulation.note(f"{operation.client} fails {operation.name}.{operation.handler} {operation.token}: {said}")
         if isinstance(error, HandlerFailed) and not any(text in str(error) for text in EXPECTED_FAILURES):
             self._broken("I4 turns are whole", f"a handler found something wrong: {error} {error.traceback}")
+        if isinstance(error, IdempotencyMismatch):  # each key here is of one call
+            self._broken("I2 no effect twice", f"{operation} is taken for another call: {error}")
         if error.outcome != "not_applied":
             operation.maybe = True
 
