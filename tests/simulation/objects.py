@@ -46,43 +46,21 @@ class _Thing(DurableObject, **IDLE):
     def receive(self, token: int) -> None:
         self._append(-token)
 
-    @handler
-    async def append_slowly(self, token: int) -> list[int]:
-        self._append(token)
-        await asyncio.sleep(0.01)
-        return self._log()
-
     @handler(readonly=True)
     def read(self) -> list[int]:
         return self._log()
 
-    @handler
-    async def transfer(self, token: int, amount: int) -> list[int]:
-        self.left -= amount
-        await asyncio.sleep(0.005)
-        self.right += amount
-        return self._append(token)
-
-    @handler
-    async def reject(self, token: int, other: str) -> None:
+    def _half_do(self, token: int, other: str) -> None:
         self._append(token)
         self._arm("plain", token, 1.0, 0)
         self._tell(token, other)
         self.left += 1
-        await asyncio.sleep(0)
-        raise Rejected("on second thoughts")
 
     @handler
     def poison(self, token: int, other: str) -> list[int]:
         self._tell(token, other)
         self.poisoned = True
         return self._append(token)
-
-    @handler
-    async def ask(self, token: int, other: str) -> list[int]:
-        self._append(token)
-        await self.engine.call_by_name(class_of(other), other, "receive", [token])
-        return self._log()
 
     @handler
     def tell(self, token: int, other: str) -> list[int]:
@@ -127,11 +105,6 @@ class _Thing(DurableObject, **IDLE):
         self._ring("plain", payload, at)
 
     @alarm
-    async def slow(self, payload: Any, at: datetime) -> None:
-        self._ring("slow", payload, at)
-        await asyncio.sleep(0.02)
-
-    @alarm
     def bad(self, payload: Any, attempt: int, at: datetime) -> None:
         self._ring("bad", payload, at)
         if attempt < payload["fails"]:
@@ -149,70 +122,143 @@ class _Thing(DurableObject, **IDLE):
         self._ring(name, payload, at)
 
 
+class _Waiting(_Thing):
+    """Its turns are suspended now and then."""
+
+    @handler
+    async def append_slowly(self, token: int) -> list[int]:
+        self._append(token)
+        await asyncio.sleep(0.01)
+        return self._log()
+
+    @handler
+    async def transfer(self, token: int, amount: int) -> list[int]:
+        self.left -= amount
+        await asyncio.sleep(0.005)
+        self.right += amount
+        return self._append(token)
+
+    @handler
+    async def reject(self, token: int, other: str) -> None:
+        self._half_do(token, other)
+        await asyncio.sleep(0)
+        raise Rejected("on second thoughts")
+
+    @handler
+    async def ask(self, token: int, other: str) -> list[int]:
+        self._append(token)
+        await self.engine.call_by_name(class_of(other), other, "receive", [token])
+        return self._log()
+
+    @alarm
+    async def slow(self, payload: Any, at: datetime) -> None:
+        self._ring("slow", payload, at)
+        await asyncio.sleep(0.02)
+
+
+class _Prompt(_Thing):
+    """The same without a coroutine, so that nothing but its own undoing takes back what a turn did before it failed."""
+
+    @handler
+    def append_slowly(self, token: int) -> list[int]:
+        return self._append(token)
+
+    @handler
+    def transfer(self, token: int, amount: int) -> list[int]:
+        self.left -= amount
+        if amount % 4 == 0:
+            raise Rejected("on second thoughts")
+        self.right += amount
+        return self._append(token)
+
+    @handler
+    def reject(self, token: int, other: str) -> None:
+        self._half_do(token, other)
+        raise Rejected("on second thoughts")
+
+    @handler
+    def ask(self, token: int, other: str) -> list[int]:
+        self._tell(token, other)
+        return self._append(token)
+
+    @alarm
+    def slow(self, payload: Any, at: datetime) -> None:
+        self._ring("slow", payload, at)
+
+
+class _Tokens:
+    """How the log is called in the first release."""
+
+    tokens: list[int]
+
+    def _log(self) -> list[int]:
+        return self.tokens
+
+
 class First:
     """The classes as they were."""
 
-    class Plain(_Thing, name="Plain"):
-        """Its log is called tokens."""
+    class Plain(_Tokens, _Waiting, name="Plain"):
+        """Nothing more."""
 
         tokens: list[int] = field(default_factory=list)
 
-        def _log(self) -> list[int]:
-            return self.tokens
-
-    class Opening(_Thing, name="Opening"):
+    class Opening(_Tokens, _Waiting, name="Opening"):
         """Changes itself whenever it is loaded, and takes its time."""
 
         tokens: list[int] = field(default_factory=list)
-
-        def _log(self) -> list[int]:
-            return self.tokens
 
         async def after_load(self) -> None:
             self.loads += 1
             await asyncio.sleep(0.001)
 
-    served = (Plain, Opening)
+    class Prompt(_Tokens, _Prompt, name="Prompt"):
+        """Never waits."""
+
+        tokens: list[int] = field(default_factory=list)
+
+    served = (Plain, Opening, Prompt)
 
 
-def _migrate(version: int, data: dict[str, Any]) -> dict[str, Any]:
-    assert version == 1, f"migrated from version {version}"
-    return {**data, "log": data.pop("tokens"), "since": 2}
+class _Log:
+    """How it is called in the second."""
+
+    log: list[int]
+
+    def _log(self) -> list[int]:
+        return self.log
+
+    @classmethod
+    def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]:
+        assert version == 1, f"migrated from version {version}"
+        return {**data, "log": data.pop("tokens"), "since": 2}
 
 
 class Second:
     """The next release: their logs have another name, and older rows are migrated."""
 
-    class Plain(_Thing, name="Plain", schema_version=2):
-        """Its log is called log."""
+    class Plain(_Log, _Waiting, name="Plain", schema_version=2):
+        """Nothing more."""
 
         log: list[int] = field(default_factory=list)
         since: int = 1
 
-        @classmethod
-        def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]:
-            return _migrate(version, data)
-
-        def _log(self) -> list[int]:
-            return self.log
-
-    class Opening(_Thing, name="Opening", schema_version=2):
-        """The same, and it loads at once now."""
+    class Opening(_Log, _Waiting, name="Opening", schema_version=2):
+        """It loads at once now."""
 
         log: list[int] = field(default_factory=list)
         since: int = 1
-
-        @classmethod
-        def migrate(cls, version: int, data: dict[str, Any]) -> dict[str, Any]:
-            return _migrate(version, data)
-
-        def _log(self) -> list[int]:
-            return self.log
 
         def after_load(self) -> None:
             self.loads += 1
 
-    served = (Plain, Opening)
+    class Prompt(_Log, _Prompt, name="Prompt", schema_version=2):
+        """Still never waits."""
+
+        log: list[int] = field(default_factory=list)
+        since: int = 1
+
+    served = (Plain, Opening, Prompt)
 
 
 RELEASES = {1: First, 2: Second}
@@ -222,7 +268,7 @@ OBJECTS = ("a", "b", "c", "d", "e", "f")
 
 def class_of(name: str) -> str:
     """The stored name of the class of an object."""
-    return "Opening" if name in "ef" else "Plain"
+    return {"c": "Prompt", "d": "Prompt", "e": "Opening", "f": "Opening"}.get(name, "Plain")
 
 
 def log_of(state: dict[str, Any]) -> list[int]:
