@@ -282,7 +282,10 @@ class MemoryStore:
 
     def _resolve(self) -> bool:
         """Whether the statement under way was applied; by a bump of the epoch, so that it cannot be later on."""
-        bumped = self.world.bump(self._owner(), self._incarnation)
+        return self._was_applied(self.world.bump(self._owner(), self._incarnation))
+
+    def _was_applied(self, bumped: tuple[int, int] | None) -> bool:
+        """The same, by the answer to the bump."""
         if bumped is None:
             raise fenced(self._claim)
         before = self.seq

@@ -92,7 +92,7 @@ def memory_outcome_by_reading() -> None:
     reason=r"KeyExists.* == \{\}",
 )
 def outcome_assumed_not_applied() -> None:
-    rewrite(memory.MemoryStore._resolve, ("return self.seq > before", "return False"))
+    rewrite(memory.MemoryStore._was_applied, ("return self.seq > before", "return False"))
     rewrite(postgres.PostgresStore._was_executed, ("return seq > before", "return False"))
 
 
@@ -103,7 +103,7 @@ def outcome_assumed_not_applied() -> None:
     reason=r"assert \(2, 1, 1\) == \(2, 2, 2\)",
 )
 def outcome_assumed_applied() -> None:
-    rewrite(memory.MemoryStore._resolve, ("return self.seq > before", "return True"))
+    rewrite(memory.MemoryStore._was_applied, ("return self.seq > before", "return True"))
     rewrite(postgres.PostgresStore._was_executed, ("return seq > before", "return True"))
 
 

@@ -25,6 +25,8 @@ from tests.simulation.clock import ProcessLoop, Simulation
 Answer = TypeVar("Answer")
 Fate = Literal["ok", "before", "after", "late", "hang"]
 RETRY_SECONDS = 0.05
+LATE_SECONDS_MIN = 0.0001
+LATE_SECONDS_MAX = 3.0
 
 
 class Broken(StoreUnavailable):
@@ -60,12 +62,16 @@ class Database:
         random = self.simulation.random
         if not self.trouble or random.random() >= self.trouble:
             return "ok"
-        fate: Fate = random.choice(("before", "after", "late", "hang")) if is_commit else "before"
+        fate: Fate = random.choice(("before", "after", "late", "late", "hang")) if is_commit else "before"
         self.count_fault(f"{fate} in commit" if is_commit else "cut in query")
         return fate
 
     def delay(self) -> float:
         return 0.0001 + self.simulation.random.random() * self.slowest_seconds
+
+    def _lateness(self) -> float:
+        """As often next to the resolving of the outcome, which takes milliseconds, as long after it."""
+        return LATE_SECONDS_MIN * (LATE_SECONDS_MAX / LATE_SECONDS_MIN) ** self.simulation.random.random()
 
     def ask(
         self, loop: ProcessLoop, execute: Callable[[], Answer], *, is_commit: bool = False
@@ -79,7 +85,7 @@ class Database:
             self.count_fault("store held")
             at = self.held_until
         if fate != "before":
-            late = random.random() * 3 if fate == "late" else 0.0
+            late = self._lateness() if fate == "late" else 0.0
             simulation.push(at + late, None, partial(statement.arrive, answers=fate == "ok"))
         if fate != "ok":
             pause = 0.3 + random.random() * 3 if fate == "hang" else self.delay()
@@ -134,7 +140,6 @@ class SimulatedStore(MemoryStore):
         super().__init__(database.world)
         self._database = database
         self._loop = loop
-        self.resolved = 0
 
     async def _query(self, coroutine: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         return await self._database.ask(self._loop, lambda: at_once(coroutine()))
@@ -182,12 +187,7 @@ class SimulatedStore(MemoryStore):
                 break
             except Broken:
                 await asyncio.sleep(RETRY_SECONDS)
-        if bumped is None:
-            raise fenced(claim)
-        self.resolved += 1
-        before = self.seq
-        self.epoch, self.seq = bumped
-        return self.seq > before
+        return self._was_applied(bumped)
 
 
 def at_once(coroutine: Coroutine[Any, Any, Answer]) -> Answer:

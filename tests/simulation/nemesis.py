@@ -29,7 +29,7 @@ class Nemesis:
         self._healed = False
         every = list(FAULTS)
         kinds = self._random.sample(every, self._random.randint(1, 6))
-        kinds += [kind for kind in ("crash_point", "takeover") if self._random.random() < 0.2]
+        kinds += [kind for kind in ("crash_point", "takeover", "store_trouble") if self._random.random() < 0.2]
         self.kinds = kinds
         self._pause = PAUSE_SECONDS * self._random.uniform(0.4, 2.0)
         self._next()
