@@ -18,7 +18,9 @@ from typing import Any
 import uvloop
 
 from durable_engine import Engine
+from durable_engine.frontend import Frontend
 from durable_storage.address import partition_of, partitions_of_shard
+from tests.chaos.limits import is_exactly_once
 from tests.chaos.records import Recorder
 from tests.chaos.workload import Plan, Workload
 
@@ -119,9 +121,12 @@ class Client:
         self._record.flush()
         return probes
 
-    async def do_left(self) -> int:
-        """Calls that the engine of this client still waits for."""
-        return (await self._engine.statistics()).client.in_flight
+    async def do_counts(self) -> dict[str, int]:
+        """What the engine of this client has counted by itself."""
+        backend = self._engine._opened()
+        assert isinstance(backend, Frontend)
+        counts = backend.statistics()
+        return {"calls": counts.calls, "errors": counts.errors, "in_flight": counts.in_flight}
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         """Looks after each operation."""
@@ -136,7 +141,8 @@ class Client:
         begun, completed = time.monotonic(), 0
         object_id = self._id_in(shard)
         while completed < calls and time.monotonic() < self._workload.until:
-            op = await self._workload.perform(Plan("Log", 0, "append"), object_id, keyed=True)
+            keyed = not is_exactly_once(self._client)
+            op = await self._workload.perform(Plan("Log", 0, "append"), object_id, keyed=keyed)
             if op.outcome == "ok":
                 completed += 1
             else:
@@ -151,11 +157,6 @@ class Client:
             object_id = f"probe-{self._client}-{self._probed}"
             if partition_of("", "Log", object_id) in partitions:
                 return object_id
-
-
-def is_exactly_once(client: int) -> bool:
-    """One client of four leaves the keys to its engine."""
-    return client % 4 == 3
 
 
 def say(answer: Any) -> None:

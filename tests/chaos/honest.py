@@ -55,7 +55,7 @@ class Honest:
         before = self.state(name)
         target = self.object(name)
         if kind in ("relay", "send"):
-            asyncio.run(self.object(args[0]).append(token))
+            asyncio.run(_call(self.object(args[0]), "receive" if kind == "send" else "append", [token]))
             kind, args = "append", ()
         try:
             shown = asyncio.run(_call(target, kind, [token, *args] if token else [*args]))
@@ -112,8 +112,11 @@ class Honest:
             store=store,
             memory={name: rest.state for name, rest in store.items()},
             probes=[Probe(client, shard, 5, 0.1) for client in range(2) for shard in range(2)],
-            accounts=Accounts(calls, calls, 0, 0, {"shard 0 gated": 0}),
-            faults={"kill -9": 3},
+            clients=2,
+            shards=2,
+            acknowledged={"own keys": 3, "automatic keys": 3},
+            accounts=Accounts(calls, calls, 0, calls, 0, 0, {"shard 0 gated": 0}),
+            faults={"kill": 3},
         )
 
 

@@ -20,8 +20,8 @@ import msgspec
 from durable_engine import Engine
 from durable_engine.views import AlarmView
 from durable_shards.alarm_settings import AlarmSettings
-from tests.chaos.final import Accounts, Probe
-from tests.chaos.limits import ALARM_ATTEMPTS
+from tests.chaos.final import Accounts, Final, Probe
+from tests.chaos.limits import ALARM_ATTEMPTS, is_exactly_once
 from tests.plants.plant import path_of_plants
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,6 +68,7 @@ class Load:
         self._processes: list[_Process] = []
         self._visits: list[dict[str, Any]] = []
         """The progress of visitors, who have gone."""
+        self._counts_of_visits: list[dict[str, int]] = []
 
     def __enter__(self) -> Self:
         """Start; returns when each client has had a success."""
@@ -106,6 +107,7 @@ class Load:
             visitor.ask(("follow", lanes), until)
             visitor.ask(("work", operations), until)
             self._visits.append(visitor.ask(("progress",), until))
+            self._counts_of_visits.append(visitor.ask(("counts",), until))
         finally:
             visitor.end()
 
@@ -129,12 +131,18 @@ class Load:
         """Wait until each client has completed an operation, begun after this call, on each shard."""
         return self._probes(self._all("probe", 1, timeout=timeout))
 
-    def finish(self, timeout: float = 120.0) -> tuple[list[Probe], Accounts]:
-        """Settle every keyed operation, complete 5 calls on each shard, and stop. The clients' own accounts."""
-        probes = self._probes(self._all("finish", timeout * 0.8, timeout=timeout))
+    def finish(self, final: Final, timeout: float = 120.0) -> None:
+        """Settle every keyed operation, complete 5 calls on each shard, and stop; `final` is told how it went."""
+        final.clients = self._clients
+        final.acknowledged = {"own keys": 0, "automatic keys": 0}
+        final.probes = self._probes(self._all("finish", timeout * 0.8, timeout=timeout))
+        for client, told in enumerate(self._all("progress")):
+            kind = "automatic keys" if is_exactly_once(client) else "own keys"
+            final.acknowledged[kind] += told["acknowledged"]
         done = self.progress()
-        left = sum(self._all("left", timeout=30))
-        return probes, Accounts(done.calls, done.replies, done.errors, left)
+        counted = [*self._all("counts"), *self._counts_of_visits]
+        calls, errors, left = (sum(each[name] for each in counted) for name in ("calls", "errors", "in_flight"))
+        final.accounts = Accounts(done.calls, done.replies, done.errors, calls, errors, left)
 
     @staticmethod
     def _probes(told: list[list[tuple[int, int, float]]]) -> list[Probe]:

@@ -54,6 +54,8 @@ class Nemesis:
         self.rig = rig
         self.work = work
         self.strikes: list[Strike] = []
+        self.dealt: dict[str, int] = {}
+        """Every fault that was to be done, by its name: how often it struck."""
         self.counts: Counter[str] = Counter()
         """Kills, stops, restarts and cuts."""
         self._number = 0
@@ -62,10 +64,12 @@ class Nemesis:
 
     def do(self, name: str, chance: random.Random) -> None:
         """One fault, from the harm to the recovery, and a moment of calm. AssertionError when it did not strike."""
+        self.dealt.setdefault(name, 0)
         self.rig.until_settled()
         before = len(self.strikes)
         FAULTS[name](self, chance)
         assert len(self.strikes) > before, f"{name} did not strike"
+        self.dealt[name] += len(self.strikes) - before
         self.work.until_heard()
         self.work.advance(chance.randint(10, 200))
 

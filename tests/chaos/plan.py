@@ -71,6 +71,15 @@ DATABASE = (
 )
 
 
+DISORDERLY = ("memory_bomb", "slow_reader")
+"""They may have a shard refuse what it would have done, and live on."""
+
+
+def loses_messages(name: str) -> bool:
+    """Whether a turn may fail by this fault though its shard lives on: nobody repeats one-way calls."""
+    return name in DISORDERLY or name in {card.name for card in DATABASE}
+
+
 def cards_of(store: Store) -> tuple[Card, ...]:
     """The faults that a store can have."""
     return PROCESSES if store == "sqlite" else PROCESSES + DATABASE

@@ -31,7 +31,7 @@ class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
     token: int
     """What names its effect, if it has one; no two operations share it."""
     keyed: bool
-    """Carried an idempotency key, and was repeated under it until its outcome was known."""
+    """Carried a key of the client's own, and was repeated under it until its outcome was known."""
     invoked: float
     """CLOCK_MONOTONIC, of the first attempt."""
     answered: float | None

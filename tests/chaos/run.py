@@ -21,17 +21,18 @@ from tests.chaos.gaps import NEVER, recoveries
 from tests.chaos.gaps import Strike as Gap
 from tests.chaos.gauge import Gauge
 from tests.chaos.nemesis import Nemesis, Strike
-from tests.chaos.plan import Plan, cards_of
+from tests.chaos.plan import Plan, cards_of, loses_messages
 from tests.chaos.records import InMemory, Op, Recorded
-from tests.chaos.rig import RECOVERY_SECONDS, Rig
+from tests.chaos.rig import RECOVERY_SECONDS, Rig, now
 from tests.support.eventually import eventually
 from tests.support.server import is_alive
 
 CLIENTS = 2
+"""One of each kind: with keys of its own, and with keys of its engine."""
 IN_FLIGHT = 40
 """Operations of each client at a time."""
 CALM_OPERATIONS = 2000
-"""So many at a time when nothing but operations is wanted any more."""
+"""So many at a time when nothing but operations is wanted any more, and at the end."""
 VISITORS_OPERATIONS = 300
 LIVENESS_SECONDS = 30.0
 """For a loaded machine; what it took is in the report."""
@@ -107,16 +108,21 @@ class Work:
 
     def advance(self, by: int) -> None:
         """Until so many more operations were acknowledged."""
-        goal = self._clients.progress().acknowledged + by
-        eventually(
-            lambda: self._clients.progress().acknowledged >= goal,
-            timeout=RECOVERY_SECONDS,
-            state=self._clients.progress,
-        )
+        advance(self._clients, by)
 
     def visit(self) -> None:
         """A client that has connected just now writes where the others do."""
         self._clients.visit(VISITORS_OPERATIONS)
+
+
+def advance(clients: load.Load, by: int) -> None:
+    """Until so many more operations were acknowledged."""
+    goal = clients.progress().acknowledged + by
+    eventually(
+        lambda: clients.progress().acknowledged >= goal,
+        timeout=RECOVERY_SECONDS,
+        state=clients.progress,
+    )
 
 
 Tell = Callable[[str], None]
@@ -163,14 +169,21 @@ class Run:
         try:
             for name, chance in self._faults(nemesis, clients):
                 self._note(name)
-                nemesis.do(name, chance)
+                self._strike(nemesis, name, chance)
                 self._progress(nemesis, clients)
         except Exception as error:
             self._failed("I9", name, error)
             nemesis.rig.heal()
         self.record.strikes = nemesis.strikes
-        struck = Counter(strike.kind for strike in nemesis.strikes)
-        self.record.final.faults = dict(struck)
+        self.record.final.faults = dict(nemesis.dealt)
+
+    def _strike(self, nemesis: Nemesis, name: str, chance: random.Random) -> None:
+        begun = now()
+        try:
+            nemesis.do(name, chance)
+        finally:
+            if loses_messages(name):
+                self.record.final.storms.append((begun, now()))
 
     def _faults(self, nemesis: Nemesis, clients: load.Load) -> Iterator[tuple[str, random.Random]]:
         plan = Plan(self.record.store, self.record.seed, self._wanted.only)
@@ -195,10 +208,13 @@ class Run:
 
     def _finish(self, rig: Rig, clients: load.Load) -> None:
         final = self.record.final
-        self._tell("final: everything is healed; the clients settle what they began")
+        self._tell("final: everything is healed; the clients go on in peace, and settle what they began")
         rig.until_served()
+        final.calm_since = now()
+        advance(clients, CALM_OPERATIONS)
         final.healed_at, final.liveness_seconds = time.time(), LIVENESS_SECONDS
-        final.probes, final.accounts = clients.finish()
+        final.shards = self.record.shards
+        clients.finish(final)
         final.ended_at = time.time()
         final.memory, final.accounts.queues = load.gather(rig.url)
         final.accounts.leaks += [f"{address} was parked" for address in rig.ask("statistics")["parked"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -77,6 +78,46 @@ def not_handed_on(world: Honest) -> Spoilt:
     world.do(LOG, "relay", OTHER)
     del world.objects[OTHER]
     return world.ops, world.final()
+
+
+def lose_message(world: Honest, source: int = 1, target: int = 2) -> Op:
+    """A token leaves incarnation 1 for 2, and does not arrive. These serve its source and its target for long then."""
+    world.epoch = 2
+    world.do(OTHER, "append")
+    there = deepcopy(world.objects[OTHER])
+    world.epoch = 1
+    world.do(LOG, "append")
+    lost = world.do(LOG, "send", OTHER)
+    world.objects[OTHER] = there
+    for _ in range(4):
+        world.epoch = source
+        world.do(LOG, "append")
+        world.epoch = target
+        world.do(OTHER, "append")
+    return lost
+
+
+@case("I1 a message did not arrive, and both shards lived on")
+def message_is_lost(world: Honest) -> Spoilt:
+    lose_message(world)
+    return world.ops, world.final()
+
+
+@case("I1 a message did not arrive, and all faults were over")
+def message_is_lost_in_peace(world: Honest) -> Spoilt:
+    lost = lose_message(world, source=3)
+    final = world.final()
+    final.calm_since = lost.invoked
+    return world.ops, final
+
+
+@case("I1 a message did not arrive, and nothing ever struck")
+def message_is_lost_in_calm(world: Honest) -> Spoilt:
+    world.do(LOG, "send", OTHER)
+    del world.objects[OTHER]
+    final = world.final()
+    final.faults = {}
+    return world.ops, final
 
 
 @case("I2 an entry is there twice")
@@ -264,6 +305,21 @@ def not_in_memory(world: Honest) -> Spoilt:
     world.do(LOG, "append")
     final = world.final()
     final.memory = {}
+    return world.ops, final
+
+
+@case("I8 an object is in memory alone")
+def in_memory_alone(world: Honest) -> Spoilt:
+    world.do(LOG, "append", outcome="not_applied")
+    final = world.final()
+    final.memory = {LOG: b'{"tokens": []}'}
+    return world.ops, final
+
+
+@case("I8 an object that nobody called is in memory alone")
+def stranger_in_memory(world: Honest) -> Spoilt:
+    final = world.final()
+    final.memory = {OTHER: b'{"tokens": []}'}
     return world.ops, final
 
 

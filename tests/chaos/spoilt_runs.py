@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.chaos.final import Probe
 from tests.chaos.honest import Honest
 from tests.chaos.objects import moment
-from tests.chaos.spoilt import FAR, NOW, TIMERS, Spoilt, case, changed, edit, edit_event
+from tests.chaos.spoilt import FAR, LOG, NOW, TIMERS, Spoilt, case, changed, edit, edit_event
 
 
 @case("I6 an alarm fired twice")
@@ -120,6 +120,30 @@ def late_service(world: Honest) -> Spoilt:
     return world.ops, final
 
 
+@case("I9 a client did not try a shard")
+def not_tried(world: Honest) -> Spoilt:
+    final = world.final()
+    final.healed_at = NOW
+    del final.probes[-1]
+    return world.ops, final
+
+
+@case("I9 nobody tried anything")
+def nobody_tried(world: Honest) -> Spoilt:
+    final = world.final()
+    final.healed_at = NOW
+    final.probes = []
+    return world.ops, final
+
+
+@case("I9 a call was repeated under its key for ever")
+def never_told(world: Honest) -> Spoilt:
+    unknown = world.do(LOG, "append", outcome="unknown")
+    final = world.final()
+    final.healed_at = NOW
+    return [changed(unknown, keyed=True)], final
+
+
 @case("I9 an alarm fired late")
 def late_alarm(world: Honest) -> Spoilt:
     world.do(TIMERS, "arm", "x", NOW - 50, 0, 0.0, 0)
@@ -141,6 +165,20 @@ def never_fired(world: Honest) -> Spoilt:
 def unaccounted(world: Honest) -> Spoilt:
     final = world.final()
     final.accounts.calls += 1
+    return world.ops, final
+
+
+@case("I11 an engine made more calls than it was asked for")
+def engine_made_more(world: Honest) -> Spoilt:
+    final = world.final()
+    final.accounts.engine_calls = final.accounts.calls + 1
+    return world.ops, final
+
+
+@case("I11 an engine failed a call that nobody heard of")
+def engine_failed_more(world: Honest) -> Spoilt:
+    final = world.final()
+    final.accounts.engine_errors += 1
     return world.ops, final
 
 
@@ -169,4 +207,11 @@ def leak(world: Honest) -> Spoilt:
 def no_fault(world: Honest) -> Spoilt:
     final = world.final()
     final.faults["cut"] = 0
+    return world.ops, final
+
+
+@case("I12 no client that leaves keys to its engine had a success")
+def no_automatic_keys(world: Honest) -> Spoilt:
+    final = world.final()
+    final.acknowledged["automatic keys"] = 0
     return world.ops, final

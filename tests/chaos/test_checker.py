@@ -11,7 +11,7 @@ from tests.chaos.final import Final
 from tests.chaos.honest import Honest
 from tests.chaos.limits import ALWAYS
 from tests.chaos.objects import moment
-from tests.chaos.spoilt import BANK, CASES, LOG, NOW, OTHER, TIMERS, edit_event
+from tests.chaos.spoilt import BANK, CASES, LOG, NOW, OTHER, TIMERS, edit_event, lose_message
 
 
 def honest() -> Honest:
@@ -73,6 +73,30 @@ def test_what_is_wrong_is_named(name: str) -> None:
     ops, final = CASES[name]()
 
     assert {violation.invariant for violation in check(ops, final)} == {name.split(maxsplit=1)[0]}
+
+
+@pytest.mark.parametrize(("source", "target"), [(3, 2), (1, 3)])
+def test_a_message_may_go_down_with_either_shard(source: int, target: int) -> None:
+    """Another incarnation than the one that sent it, or was to get it, is heard of afterwards."""
+    world = Honest()
+    sent = lose_message(world, source, target).invoked
+    final = world.final()
+    final.calm_since = sent + 1
+
+    assert check(world.ops, final) == []
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "may_be_lost"), [(-9, -1, False), (-9, 1, True), (3, 9, True), (4, 9, False)]
+)
+def test_a_message_may_be_lost_in_a_storm(begun: float, ended: float, may_be_lost: bool) -> None:
+    """While it was under way, and not before or afterwards."""
+    world = Honest()
+    sent = lose_message(world).invoked
+    final = world.final()
+    final.storms = [(sent + begun, sent + ended)]
+
+    assert (check(world.ops, final) == []) is may_be_lost
 
 
 def test_a_client_that_is_shown_less_than_before_hears_a_stale_reply() -> None:

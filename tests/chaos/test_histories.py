@@ -70,12 +70,11 @@ def work(server: Server, folder: Path) -> Final:
         load.visit(100)
         healed_at = time.time()
         load.served()
-        probes, accounts = load.finish()
-    ended_at = time.time()
-    memory, accounts.queues = gather(server.endpoint)
-    return Final(
-        memory=memory, probes=probes, accounts=accounts, healed_at=healed_at, ended_at=ended_at, liveness_seconds=60
-    )
+        final = Final(healed_at=healed_at, liveness_seconds=60, shards=SHARDS)
+        load.finish(final)
+    final.ended_at = time.time()
+    final.memory, final.accounts.queues = gather(server.endpoint)
+    return final
 
 
 def advance(load: Load, goal: int) -> None:
@@ -97,6 +96,7 @@ def test_a_calm_run_has_everything_in_it(run: Run) -> None:
     events = Counter(event[0] for state in states for event in state.get("events", []))
     assert kinds.keys() == MIX.keys()
     assert {op.keyed for op in run.ops if op.kind == "append"} == {True, False}
+    assert min(run.final.acknowledged.values()) > 0
     assert {"ok", "not_applied"} <= {op.outcome for op in run.ops}
     assert {*events} == {"arm", "cancel", "fire"}
     assert {probe.completed for probe in run.final.probes} == {5}
@@ -108,12 +108,8 @@ def test_an_acknowledged_operation_that_the_store_lost_is_missed(run: Run) -> No
     """Its entry, and those that followed, are taken out of the store."""
     final = deepcopy(run.final)
     op = next(op for op in run.ops if op.kind == "append" and op.outcome == "ok")
-    name, length = op.object, op.version - 1
-    rest = final.store[name]
-    state = json.loads(rest.state)
-    del state["tokens"][length:]
-    state["chain"] = replay("Log", rest).chains[length]
-    final.store[name] = rest._replace(state=json.dumps(state).encode(), version=length)
+    name = op.object
+    shortened(final, name, op.version - 1)
 
     assert ("I1", name) in {(found.invariant, found.where) for found in check(run.ops, final)}
 
@@ -125,6 +121,19 @@ def test_an_operation_that_nobody_made_is_found(run: Run) -> None:
     found = check([op for op in run.ops if op is not gone], run.final)
 
     assert [(each.invariant, each.where) for each in found] == [("I2", gone.object)]
+
+
+def test_a_message_that_never_arrived_is_missed(run: Run) -> None:
+    """Nothing struck that could have lost it: the last one is taken out of its target."""
+    final = deepcopy(run.final)
+    tokens = {op.token: op.asked for op in run.ops if op.kind == "send" and op.outcome == "ok"}
+    states = {name: json.loads(final.store[name].state) for name in {*tokens.values()}}
+    lost, name = next((token, name) for token, name in tokens.items() if token in states[name]["tokens"])
+    shortened(final, name, states[name]["tokens"].index(lost))
+
+    found = [each.what for each in check(run.ops, final) if (each.invariant, each.where) == ("I1", name)]
+
+    assert any(f"token={lost}" in what for what in found)
 
 
 def test_answers_that_were_swapped_are_found(run: Run) -> None:
@@ -167,6 +176,15 @@ def test_an_alarm_that_left_the_store_is_missed(run: Run) -> None:
     final.store[name] = final.store[name]._replace(state=json.dumps(state).encode())
     final.memory = None
     assert [(found.invariant, found.where) for found in check(run.ops, final)] == [("I6", name)]
+
+
+def shortened(final: Final, name: str, length: int) -> None:
+    """A log has lost what follows."""
+    rest = final.store[name]
+    state = json.loads(rest.state)
+    del state["tokens"][length:]
+    state["chain"] = replay("Log", rest).chains[length]
+    final.store[name] = rest._replace(state=json.dumps(state).encode(), version=length)
 
 
 def told(op: Op, other: Op) -> Op:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.chaos.__main__ import main
 from tests.chaos.final import AtRest, Final
 from tests.chaos.journal import START, link
-from tests.chaos.nemesis import Strike
+from tests.chaos.nemesis import FAULTS, Nemesis, Strike
 from tests.chaos.records import Op, Recorder
 from tests.chaos.report import markdown, of_run, spread
 from tests.chaos.rig import id_in_shard
@@ -84,6 +86,29 @@ def test_a_fault_that_did_not_strike_is_a_violation(tmp_path: Path) -> None:
     record.judge(tmp_path / "sqlite")
 
     assert [violation.invariant for violation in record.violations] == ["I12"]
+
+
+def test_a_fault_that_did_nothing_is_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the faults, and what was dealt until then is told, with how often it struck."""
+
+    class Rig:
+        def until_settled(self) -> None: ...
+
+    class Work:
+        def until_heard(self) -> None: ...
+        def advance(self, by: int) -> None: ...
+        def visit(self) -> None: ...
+
+    monkeypatch.setitem(FAULTS, "pause", lambda nemesis, chance: nemesis.note("pause"))
+    monkeypatch.setitem(FAULTS, "kill", lambda nemesis, chance: None)
+    nemesis = Nemesis(cast(Any, Rig()), Work())
+
+    nemesis.do("pause", random.Random(1))
+    nemesis.do("pause", random.Random(1))
+    with pytest.raises(AssertionError, match="kill did not strike"):
+        nemesis.do("kill", random.Random(1))
+
+    assert nemesis.dealt == {"pause": 2, "kill": 0}
 
 
 def test_the_longest_waits_are_told() -> None:

@@ -138,7 +138,7 @@ class Workload:
         counts.in_flight -= 1
         counts.acknowledged += outcome == "ok"
         counts.unknown += outcome == "unknown"
-        op = op_of(self._client, plan, object_id, token, keyed or self._exactly_once, invoked, answered, outcome, shown)
+        op = op_of(self._client, plan, object_id, token, keyed, invoked, answered, outcome, shown)
         self._record(op)
         self.settled.set()
         return op
