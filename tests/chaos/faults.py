@@ -159,7 +159,9 @@ def take_over_stopped(nemesis: Nemesis, chance: random.Random) -> None:
     second = rig.add_server(takeover=True)
     nemesis.note("takeover")
     nemesis.work.visit()  # what the zombies remember is old when they wake, with calls waiting for them
-    shards = zombies[2:]
+    shards = [
+        pid for pid in zombies if pid not in {first.pid, *children_of(first.pid)}
+    ]  # a reload leaves two fork servers
     if chance.random() < 0.5:
         chance.shuffle(zombies)
     else:  # shards first, that find out for themselves while whoever would end them stands still
