@@ -255,7 +255,7 @@ def _flush() -> None:
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):
-            pass
+            pass  # a handler has closed or replaced it, or nobody reads it: what it held is lost with the process
 
 
 def execute() -> NoReturn:

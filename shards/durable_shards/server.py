@@ -220,7 +220,7 @@ class ShardServer:
         try:
             self._transport.send(identity, message)
         except PeerGone:
-            pass
+            pass  # whoever asked has left: there is nobody to tell
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(
