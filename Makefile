@@ -10,7 +10,7 @@ WORKERS ?= 2
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast chaos chaos-long simulate fuzz check format bench docs reference dist clean
+.PHONY: help run test test-fast chaos chaos-long simulate fuzz check format bench bench-peers docs reference dist clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ format: $(VENV)/installed-dev  ## let ruff put things in order
 bench: $(VENV)/installed-dev  ## measure, on SQLite and PostgreSQL (ARGS="--list" for the scenarios)
 	$(BIN)/python -m durable_bench $(ARGS)
 
+bench-peers: $(VENV)/installed-dev  ## beside Restate, workerd, pgbench and others, installed into .bench-peers/ (ARGS="--list")
+	$(BIN)/python -m durable_bench.peers $(ARGS)
+
 docs: $(VENV)/installed-dev  ## every example in README and docs/ runs, and what is made from the code is fresh
 	$(PYTEST) tests/acceptance/test_docs.py tests/acceptance/test_readme.py tests/acceptance/test_usage_rules.py \
 	  tests/acceptance/test_parity.py tests/acceptance/test_faults.py \
@@ -69,7 +72,7 @@ dist: $(VENV)/installed-dev  ## sdist and wheel in dist/, the wheel installed in
 	$(BIN)/python .ci/dist.py $(ARGS)
 
 clean:  ## remove what was made here (not durable-data/)
-	rm -rf $(VENV) build dist chaos-results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) build dist chaos-results .bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/installed-run: pyproject.toml | $(BIN)/python

@@ -25,14 +25,15 @@ class NoPostgres(RuntimeError):
 
 @contextmanager
 def postgres_server(directory: Path) -> Iterator[str]:
-    """Start a server in `directory`, which must not exist, for the time of the block; gives its URL."""
+    """Start a server in `directory` for the time of the block; gives its URL. Started there again, it goes on."""
     binaries = find_binaries()
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     user = _unprivileged()
     if user is not None:
         os.chown(directory, user.pw_uid, user.pw_gid)
     data = directory / "data"
-    _run(user, binaries / "initdb", "-D", data, "-U", "durable", "-A", "trust", "-E", "UTF8", "--no-locale")
+    if not (data / "PG_VERSION").exists():
+        _run(user, binaries / "initdb", "-D", data, "-U", "durable", "-A", "trust", "-E", "UTF8", "--no-locale")
     options = f"-c listen_addresses='' -c unix_socket_directories='{directory}'"
     _run(user, binaries / "pg_ctl", "-D", data, "-w", "-l", directory / "log", "-o", options, "start")
     try:
