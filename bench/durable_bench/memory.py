@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-OBJECTS = 100_000
+from durable_bench.errors import ClientFailed
+from durable_bench.results import Weight
 
+OBJECTS: Final = 100_000
 
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """All weighings of objects in one state."""
-
-    name: str
-    objects: int
-    grown_bytes: Sequence[int]
-    """By how much resident memory grew, each time."""
-
-    @property
-    def bytes_each(self) -> float:
-        """Median over the weighings."""
-        return statistics.median(self.grown_bytes) / self.objects
-
-    @property
-    def spread(self) -> float:
-        """(heaviest - lightest) / median."""
-        return (max(self.grown_bytes) - min(self.grown_bytes)) / statistics.median(self.grown_bytes)
-
-
-MEMORY = {
+MEMORY: Final = {
     "live": "resident memory of a small object, ready to run",
     "hibernated": "resident memory of a small object that sleeps",
 }
 
 
 async def weigh(name: str, directory: Path, *, objects: int, repetitions: int) -> Weight:
-    """Weigh `objects` of them, `repetitions` times. Raises RuntimeError when a process fails."""
-    grown = [await _weigh_once(name, objects, directory / f"{name}-{number}") for number in range(repetitions)]
-    return Weight(name, objects, grown)
+    """Weigh `objects` of them, `repetitions` times. Raises ClientFailed."""
+    return Weight(
+        name, objects, [await _weigh_once(name, objects, directory / f"{name}-{n}") for n in range(repetitions)]
+    )
 
 
 async def _weigh_once(name: str, objects: int, directory: Path) -> int:
@@ -49,5 +30,5 @@ async def _weigh_once(name: str, objects: int, directory: Path) -> int:
     process = await asyncio.create_subprocess_exec(*words, stdout=-1, stderr=-1)
     out, errors = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{' '.join(words[1:])} ended with {process.returncode}:\n{errors.decode(errors='replace')}")
+        raise ClientFailed(f"{' '.join(words[1:])} ended with {process.returncode}: {errors.decode(errors='replace')}")
     return int(out)

@@ -16,11 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from durable_bench.errors import NoPostgres
+
 PLACES = ("/usr/lib/postgresql", "/usr/local/pgsql", "/opt/homebrew/opt")
-
-
-class NoPostgres(RuntimeError):
-    """No PostgreSQL server was found; install one, or name a database of yours with --postgres URL."""
 
 
 @contextmanager
@@ -49,7 +47,7 @@ def find_binaries() -> Path:
     for place in (*PLACES, *_bundled()):
         if found := list(Path(place).glob("**/bin/initdb")):
             return max(found, key=lambda path: [int(part) for part in path.parts if part.isdigit()]).parent
-    raise NoPostgres(NoPostgres.__doc__)
+    raise NoPostgres
 
 
 def _bundled() -> list[str]:

@@ -1,68 +1,77 @@
-"""What a run says: a table for people, and JSON for the next run to be compared with."""
+"""What a run says to people: tables, and how it differs from another run."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
-from operator import attrgetter
-from pathlib import Path
-from statistics import median
-from typing import Any
+import itertools
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE
 from rich.table import Table
 
-from durable_bench.alarms import FLOORS, LATE_MS_MAX, Punctuality
-from durable_bench.measure import Measurement
-from durable_bench.memory import Weight
-
-_p50 = attrgetter("latency.p50_ms")
-_p99 = attrgetter("latency.p99_ms")
-_late_p50 = attrgetter("lateness.p50_ms")
-_late_p99 = attrgetter("lateness.p99_ms")
-_late_max = attrgetter("lateness.max_ms")
-_of_round = attrgetter("seconds")
-_client_us = attrgetter("client_us")
-_shards_us = attrgetter("shards_us")
-
-LIBRARIES = ("durable-engine", "pyzmq", "msgspec", "orjson", "uvloop", "asyncpg", "apsw")
+from durable_bench.compare import Change, compare
+from durable_bench.results import Figure, Measurement, Punctuality, Results, Weight
 
 
-def table(measurements: list[Measurement]) -> Table:
+def tables(results: Results, baseline: Results | None = None) -> Iterator[Table]:
+    """Those that have lines."""
+    if results.measurements:
+        yield table(results.measurements)
+    if any(one.rate is not None for one in results.measurements):
+        yield table_of_generators(results.measurements)
+    if results.alarms:
+        yield table_of_alarms(results.alarms)
+    if results.memory:
+        yield table_of_weights(results.memory)
+    if baseline is not None:
+        yield table_of_changes(compare(results, baseline))
+
+
+def table(measurements: Sequence[Measurement]) -> Table:
     """Medians over the repetitions. `cpu`: client and shards, for each call. `floor`: what is asked of two cores."""
     result = _table("acknowledged calls, each commit on disk before its reply")
     for column in ("scenario", "store"):
         result.add_column(column, no_wrap=True)
-    for column in ("callers", "calls/s", "spread", "p50 ms", "p99 ms", "cpu µs", "floor"):
+    many_shards = {one.shards for one in measurements} - {0, 1}
+    many_clients = {one.clients for one in measurements} - {1}
+    failed = any(one.errors for one in measurements)
+    optional = (("shards", many_shards), ("clients", many_clients))
+    columns = ("load", "calls/s", "spread", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs", "floor")
+    for column in (*(name for name, shown in optional if shown), *columns, *(["errors"] if failed else [])):
         result.add_column(column, justify="right", no_wrap=True)
     for one in measurements:
-        floor = one.scenario.floors.get(one.store)
-        below = floor is not None and one.per_second < floor
-        result.add_row(
-            one.scenario.name,
-            one.store,
-            str(one.in_flight),
-            f"[red]{one.per_second:,.0f}[/]" if below else f"{one.per_second:,.0f}",
-            f"±{one.spread / 2:.0%}",
-            f"{one.median(_p50):.2f}",
-            f"{one.median(_p99):.2f}",
-            f"{one.median(_client_us):.1f}+{one.median(_shards_us):.1f}",
-            "" if floor is None else f"{floor:,}",
-        )
+        rates = one.rates
+        cells = [one.scenario, one.store]
+        cells += [str(one.shards)] if many_shards else []
+        cells += [str(one.clients)] if many_clients else []
+        cells += [
+            one.load,
+            _red(f"{rates.median:,.0f}", if_=one.floor is not None and rates.median < one.floor),
+            f"±{rates.spread / 2:.0%}",
+            *(f"{one.latency(name).median:.2f}" for name in ("p50_ms", "p99_ms", "p999_ms")),
+            f"{_median(one, 'client_us'):.1f}+{_median(one, 'shards_us'):.1f}",
+            "" if one.floor is None else f"{one.floor:,}",
+        ]
+        cells += [", ".join(f"{number} {name}" for name, number in one.errors.items())] if failed else []
+        result.add_row(*cells)
     return result
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+def table_of_generators(measurements: Sequence[Measurement]) -> Table:
+    """How late open loops sent by themselves: it is part of the latencies, and ought to be a small one."""
+    result = _table("open loops: how far the generator itself fell behind")
+    for column in ("scenario", "store"):
+        result.add_column(column, no_wrap=True)
+    for column in ("offered", "answered", "late p99 ms", "max"):
+        result.add_column(column, justify="right", no_wrap=True)
+    for one in measurements:
+        if one.rate is not None:
+            late, worst = _median(one, "behind_ms"), _median(one, "behind_max_ms")
+            answered = f"{one.rates.median / one.rate:.0%}"
+            result.add_row(one.scenario, one.store, one.load, answered, f"{late:.2f}", f"{worst:.2f}")
+    return result
 
 
-def table_of_alarms(measured: list[Punctuality]) -> Table:
+def table_of_alarms(measured: Sequence[Punctuality]) -> Table:
     """Medians over the repetitions. `late`: from due to fired; `calls/s` and `p99 ms`: what callers saw meanwhile."""
     result = _table("alarms fired, each with its effect on disk")
     for column in ("scenario", "store"):
@@ -70,104 +79,72 @@ def table_of_alarms(measured: list[Punctuality]) -> Table:
     for column in ("alarms", "fired/s", "spread", "late p50 ms", "p99", "max", "calls/s", "p99 ms"):
         result.add_column(column, justify="right", no_wrap=True)
     for one in measured:
-        late, late_max = one.median(_late_p99), LATE_MS_MAX.get(one.name)
+        late = one.lateness("p99_ms").median
         calls = [each.calls for each in one.rounds if each.calls is not None]
+        rates = one.rates
         result.add_row(
-            one.name,
+            one.scenario,
             one.store,
             f"{one.alarms:,}",
-            _red(f"{one.per_second:,.0f}", if_=one.per_second < FLOORS.get(one.name, 0)),
-            f"±{one.spread(_of_round) / 2:.0%}",
-            f"{one.median(_late_p50):.1f}",
-            _red(f"{late:.1f}", if_=late_max is not None and late > late_max),
-            f"{one.median(_late_max):.1f}",
-            f"{median(each.per_second for each in calls):,.0f}" if calls else "",
-            f"{median(map(_p99, calls)):.2f}" if calls else "",
+            _red(f"{rates.median:,.0f}", if_=one.floor is not None and rates.median < one.floor),
+            f"±{rates.spread / 2:.0%}",
+            f"{one.lateness('p50_ms').median:.1f}",
+            _red(f"{late:.1f}", if_=one.late_p99_ms_max is not None and late > one.late_p99_ms_max),
+            f"{one.lateness('max_ms').median:.1f}",
+            f"{Figure([each.per_second for each in calls]).median:,.0f}" if calls else "",
+            f"{Figure([each.latency.p99_ms for each in calls]).median:.2f}" if calls else "",
         )
     return result
 
 
-def _red(text: str, *, if_: bool) -> str:
-    return f"[red]{text}[/]" if if_ else text
-
-
-def table_of_weights(weights: list[Weight]) -> Table:
+def table_of_weights(weights: Sequence[Weight]) -> Table:
     """Medians over the repetitions."""
     result = _table("resident memory of small objects")
     result.add_column("scenario", no_wrap=True)
     for column in ("objects", "bytes each", "spread", "MB in all"):
         result.add_column(column, justify="right", no_wrap=True)
     for one in weights:
-        megabytes = one.bytes_each * one.objects / 1e6
+        each = one.bytes_each
+        megabytes = each.median * one.objects / 1e6
         result.add_row(
-            one.name, f"{one.objects:,}", f"{one.bytes_each:,.0f}", f"±{one.spread / 2:.1%}", f"{megabytes:,.1f}"
+            one.scenario, f"{one.objects:,}", f"{each.median:,.0f}", f"±{each.spread / 2:.1%}", f"{megabytes:,.1f}"
         )
     return result
 
 
-def document(
-    measurements: list[Measurement],
-    weights: list[Weight],
-    settings: dict[str, Any],
-    alarms: Sequence[Punctuality] = (),
-) -> dict[str, Any]:
-    """Everything that a later run needs for a comparison."""
-    return {
-        "format": 1,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "settings": settings,
-        "measurements": [_measurement(one) for one in measurements],
-        "alarms": [
-            asdict(one) | {"fired_per_second": round(one.per_second), "late_p99_ms": one.median(_late_p99)}
-            for one in alarms
-        ],
-        "memory": [
-            asdict(one) | {"bytes_each": round(one.bytes_each, 1), "spread": round(one.spread, 4)} for one in weights
-        ],
-    }
+def table_of_changes(changes: Sequence[Change]) -> Table:
+    """Ratios of medians, and whether they mean anything."""
+    result = _table("compared with the baseline, medians" if changes else "nothing here was measured in the baseline")
+    for column in ("scenario", "figure"):
+        result.add_column(column, no_wrap=True)
+    for column in ("before", "now", "ratio", ""):
+        result.add_column(column, justify="right", no_wrap=True)
+    colours = {"better": "green", "worse": "red"}
+    for _, lines in itertools.groupby(changes, key=lambda change: change.what):
+        for first, change in zip(itertools.chain([True], itertools.repeat(False)), lines, strict=False):
+            colour = colours.get(change.verdict, "dim")
+            result.add_row(
+                change.what if first else "",
+                change.figure,
+                _number(change.before.median),
+                _number(change.after.median),
+                f"{change.ratio:.2f}",
+                f"[{colour}]{change.verdict}[/]",
+            )
+    return result
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """One file a run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+def _median(one: Measurement, name: str) -> float:
+    return one.figure(lambda each: float(getattr(each, name))).median
 
 
-def machine() -> dict[str, Any]:
-    """Where it ran."""
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": sys.version.split()[0],
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.2f}"
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
 
 
-def _measurement(one: Measurement) -> dict[str, Any]:
-    return {
-        "scenario": one.scenario.name,
-        "title": one.scenario.title,
-        "store": one.store,
-        "objects": one.scenario.objects,
-        "in_flight": one.in_flight,
-        "calls_per_second": round(one.per_second),
-        "spread": round(one.spread, 4),
-        "floor": one.scenario.floors.get(one.store),
-        "p50_ms": one.median(_p50),
-        "p99_ms": one.median(_p99),
-        "client_us": one.median(_client_us),
-        "shards_us": one.median(_shards_us),
-        "verified_calls": one.verified_calls,
-        "repetitions": [asdict(each) | {"per_second": each.per_second} for each in one.repetitions],
-    }
+def _red(text: str, *, if_: bool) -> str:
+    return f"[red]{text}[/]" if if_ else text

@@ -1,44 +1,35 @@
-"""The server that is measured: `durable-engine run` with one shard, as a process of its own."""
+"""The server that is measured: `durable-engine run`, as a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
+from durable_bench.errors import ServerStopped
 from durable_engine import Engine, Unavailable
 
-START_SECONDS = 30.0
-POLL_SECONDS = 0.5
+START_SECONDS: Final = 30.0
+POLL_SECONDS: Final = 0.5
 """How often to look whether the process is still there."""
 
 
 @asynccontextmanager
-async def served(store: str, directory: Path, *, shards: int, bind: str) -> AsyncIterator[Engine]:
-    """A running server and a client of it, for the time of the block."""
+async def served(objects: Sequence[str], store: str, directory: Path, *, shards: int, bind: str) -> AsyncIterator[None]:
+    """A server of these modules and files, running for the time of the block. Raises ServerStopped."""
     log = directory / "server.log"
-    words = [
-        "run",
-        "durable_bench.objects",
-        "--shards",
-        str(shards),
-        "--store",
-        store,
-        "--bind",
-        bind,
-        "--migrate",
-    ]
+    options = ["--shards", str(shards), "--store", store, "--bind", bind, "--migrate"]
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "durable_engine", *words, stdout=output, stderr=output
+            sys.executable, "-m", "durable_engine", "run", *objects, *options, stdout=output, stderr=output
         )
         try:
             await _until_it_answers(process, bind, log)
-            async with Engine.connect(bind) as engine:
-                yield engine
+            yield
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -55,4 +46,4 @@ async def _until_it_answers(process: Process, bind: str, log: Path) -> None:
             except Unavailable:
                 continue
     text = await asyncio.to_thread(log.read_text)
-    raise RuntimeError(f"the server stopped with exit code {process.returncode}:\n{text}")
+    raise ServerStopped(f"the server stopped with exit code {process.returncode}: {text}")

@@ -81,7 +81,9 @@ def _sections(command: click.Command, path: str, parent: click.Context | None) -
     ctx = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent)
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
-            yield from _sections(command.commands[name], f"{path} {name}", ctx)
+            found = command.get_command(ctx, name)
+            assert found is not None
+            yield from _sections(found, f"{path} {name}", ctx)
         return
     usage = " ".join([path, *command.collect_usage_pieces(ctx)])
     yield f"\n## `{path}`\n\n```text\n{usage}\n```\n\n{_prose(command.help or '')}\n"

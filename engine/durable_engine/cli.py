@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from durable_engine import plugins
 from durable_engine.commands import (
     alarms,
     call,
@@ -36,6 +37,14 @@ PROGRAM = "durable-engine"
 
 class CommandLine(click.Group):
     """The root: runs a command and turns the way it ended into one line and an exit code."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of ours, else one that another package brings."""
+        return super().get_command(ctx, cmd_name) or plugins.load(cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Ours and theirs."""
+        return sorted({*super().list_commands(ctx), *plugins.names()})
 
     def main(
         self,

@@ -14,7 +14,10 @@ from typing import Final
 
 from durable_storage.errors import DurableError
 
-EXTRAS: Final = {"procrastinate": ("procrastinate", "the scheduler procrastinate")}
+EXTRAS: Final = {
+    "bench": ("hdrh", "durable-engine bench"),
+    "procrastinate": ("procrastinate", "the scheduler procrastinate"),
+}
 """The module that each extra brings, and what needs it."""
 
 
@@ -22,9 +25,10 @@ class MissingExtra(DurableError, ImportError):
     """A package that this feature needs is not installed; nothing was started. The message says what to install."""
 
 
-def require(extra: str) -> ModuleType:
-    """The module that an extra brings. Raises MissingExtra with the line to type, and the one to add."""
-    module, needed_by = EXTRAS[extra]
+def require(extra: str, module: str = "") -> ModuleType:
+    """The module that an extra brings, or another one of it. Raises MissingExtra with the line to type or to add."""
+    first, needed_by = EXTRAS[extra]
+    module = module or first
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

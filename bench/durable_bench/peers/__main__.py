@@ -14,7 +14,7 @@ from durable_bench.peers.catalogue import PEERS
 from durable_bench.peers.scenarios import SCENARIOS
 from durable_bench.peers.table import COLUMNS, document, table_of_peers, table_of_rates
 from durable_bench.peers.turns import Plan, run
-from durable_bench.report import write_json
+from durable_bench.results import write_json
 from durable_bench.stores import temporary_directory
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from durable_bench.workloads.base import BaseWorkload, Ledger, LostUpdate, Share, Workload
+from durable_bench.errors import LostUpdate
+from durable_bench.workloads.base import BaseWorkload, Ledger, Share, Workload
 from durable_bench.workloads.counters import (
     Alone,
     EmbeddedReads,

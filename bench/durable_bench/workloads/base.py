@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
+from durable_bench.errors import LostUpdate
 from durable_bench.load import Sample
 from durable_engine import DurableError, DurableObject, Engine
 
@@ -23,10 +24,6 @@ PREPARING: Final = 256
 """Calls at once while objects are made, looked at or dropped."""
 CALLS: Final = "calls"
 PAGE: Final = 10_000
-
-
-class LostUpdate(AssertionError):
-    """The objects do not add up to what was acknowledged, so that the figures mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,15 @@ class Ledger:
             self.sure[name] += number
         for name, number in other.maybe.items():
             self.maybe[name] += number
+
+    def written(self) -> dict[str, dict[str, int]]:
+        """For another process to `read`."""
+        return {"sure": dict(self.sure), "maybe": dict(self.maybe)}
+
+    @classmethod
+    def read(cls, written: Mapping[str, Mapping[str, int]]) -> Ledger:
+        """What `written` gave."""
+        return cls(Counter(written["sure"]), Counter(written["maybe"]))
 
     def failed(self, kind: str, error: DurableError, number: int = 1) -> None:
         """Book a change whose call ended with an error, by what the error says of the state."""
@@ -98,6 +104,9 @@ class BaseWorkload:
 
     name: str = ""
     title: str = ""
+    group: str = "counters"
+    modules: tuple[str, ...] = ("durable_bench.objects",)
+    """Modules or files that its server serves."""
     objects: int = 1_000
     in_flight: int = 256
     """Callers, each waiting for its reply before it calls again, unless the command line says otherwise."""
@@ -105,8 +114,8 @@ class BaseWorkload:
     """Whether each call carries an idempotency key."""
     embedded: bool = False
     """Whether the objects live in the process of the caller."""
-    once: bool = False
-    """Whether a repetition calls each object once, and is over then."""
+    fixed: bool = False
+    """Whether the number of callers is what the workload is about, and not to be changed."""
     floors: ClassVar[Mapping[str, int]] = {}
     """Calls per second that the project holds itself to on two cores, by store."""
 
@@ -151,7 +160,7 @@ class BaseWorkload:
 
     def ids(self) -> list[str]:
         """Of all objects; they belong to this workload alone."""
-        return [f"{self.name}-{number}" for number in range(self.objects)]
+        return [f"{self.name}-{self.share.run}-{number}" for number in range(self.objects)]
 
     def own(self, ids: Sequence[T]) -> Sequence[T]:
         """This client's part of them."""
