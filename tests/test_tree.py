@@ -180,8 +180,9 @@ def test_a_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> Non
 
 
 def shipped_data() -> set[str]:
-    """SQL and templates as a wheel must name them."""
-    return {str(path.relative_to(ROOT / top)) for top in PACKAGES for path in files(".sql", ".tmpl", below=ROOT / top)}
+    """SQL, templates, and the sources of peers in other languages, as a wheel must name them."""
+    kinds = (".sql", ".tmpl", ".mjs", ".js", ".capnp")
+    return {str(path.relative_to(ROOT / top)) for top in PACKAGES for path in files(*kinds, below=ROOT / top)}
 
 
 def without_code(text: str) -> str:

@@ -193,7 +193,7 @@ def test_a_run_shows_and_writes_everything(
     assert main(["--scenarios", "spread,hot", "--repetitions", "2", "--json", str(path)]) == 0
 
     shown = capsys.readouterr().out
-    assert "5.0 (5.0-5.0)" in shown
+    assert "5.00 (5.00-5.00)" in shown
     assert "no [such] package" in shown
     written = {one["name"]: one for one in json.loads(path.read_text())["peers"]}
     assert written["missing"]["unavailable"] == "no [such] package"

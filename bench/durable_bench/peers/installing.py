@@ -25,7 +25,7 @@ async def npm_install(folder: Path, packages: Mapping[str, str]) -> Path:
     if not _is_installed(folder, packages):
         _anew(folder)
         (folder / "package.json").write_text(json.dumps({"private": True, "dependencies": dict(packages)}, indent=2))
-        await _run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], folder)
+        await _run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], folder)
         _record(folder, packages)
     return folder / "node_modules"
 

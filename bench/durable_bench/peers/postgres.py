@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 DURABILITY = "PostgreSQL with fsync and synchronous_commit on, as it comes"
+TABLE = """
+CREATE TABLE IF NOT EXISTS counters (id text PRIMARY KEY, count bigint NOT NULL);
+CREATE SEQUENCE IF NOT EXISTS new_ids CACHE 100;
+"""
+"""Of those that have no engine."""
 
 
 def postmaster(directory: Path) -> list[int]:

@@ -14,7 +14,7 @@ from durable_bench.machine import machine
 from durable_bench.peers.catalogue import OURS
 from durable_bench.peers.results import Key, Measured, PeerResult, Spread, per_second, ratios
 
-COLUMNS = 140
+COLUMNS = 150
 """What the tables need; on a narrower screen their lines wrap rather than lose digits."""
 
 
@@ -41,9 +41,9 @@ def servers_us(one: Measured) -> float:
 def table_of_rates(results: Sequence[PeerResult], keys: Sequence[Key]) -> Table:
     """Medians over the turns; ratios are the median of those turn by turn, with the lowest and the highest."""
     table = _table("acknowledged calls, each peer in its turn; xN: durable-engine answered N times as many")
-    for column in ("scenario", "callers", "peer"):
+    for column in ("scenario", "peer"):
         table.add_column(column, no_wrap=True)
-    for column in ("calls/s", "spread", "p50 ms", "p99 ms", "errors", "driver", "server µs"):
+    for column in ("callers", "calls/s", "spread", "p50 ms", "p99 ms", "errors", "driver", "server µs"):
         table.add_column(column, justify="right", no_wrap=True)
     ours = [result for result in results if result.name in OURS]
     for one in ours:
@@ -52,7 +52,7 @@ def table_of_rates(results: Sequence[PeerResult], keys: Sequence[Key]) -> Table:
         for result in results:
             rate = result.spread(key, per_second)
             if rate is not None:
-                table.add_row(key.scenario, str(key.callers), *_row(result, key, rate), *_ratios(ours, result, key))
+                table.add_row(key.scenario, *_row(result, key, rate), *_ratios(ours, result, key))
         table.add_section()
     return table
 
@@ -63,10 +63,11 @@ def _row(result: PeerResult, key: Key, rate: Spread) -> list[str]:
     errors = sum(one.outcome.failed for one in result.series[key])
     return [
         result.name,
+        str(key.callers),
         f"{rate.median:,.0f}",
         f"±{rate.half:.0%}",
-        f"{p50:.2f}",
-        f"{p99:.2f}",
+        _digits(p50),
+        _digits(p99),
         str(errors) if errors else "",
         f"{driver:.0%}",
         f"{servers:,.0f}",
@@ -77,8 +78,15 @@ def _ratios(ours: Sequence[PeerResult], result: PeerResult, key: Key) -> list[st
     cells = []
     for one in ours:
         ratio = None if one is result else ratios(one, result, key)
-        cells.append("" if ratio is None else f"{ratio.median:.1f} ({ratio.lowest:.1f}-{ratio.highest:.1f})")
+        cells.append(
+            "" if ratio is None else f"{_digits(ratio.median)} ({_digits(ratio.lowest)}-{_digits(ratio.highest)})"
+        )
     return cells
+
+
+def _digits(value: float) -> str:
+    """No more digits than mean something."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def table_of_peers(results: Sequence[PeerResult]) -> Table:

@@ -91,11 +91,11 @@ def _fills(plan: Plan) -> list[Key]:
 async def _warm_up(peer: Peer, running: Running, result: PeerResult, plan: Plan, turn: int) -> None:
     """Neither compilers nor caches are measured as they fill; all ids of `spread` exist."""
     load = SCENARIOS["spread"].load(turn, max(plan.callers), plan.seconds / 2)
-    if turn == 0:
-        load = replace(load, once=True, seconds=FILL_SECONDS)
-    result.books.enter(load, await running.drive(load))
+    if "spread" in peer.scenarios:
+        adds = replace(load, once=True, seconds=FILL_SECONDS) if turn == 0 else load
+        result.books.enter(adds, await running.drive(adds))
     if "reads" in peer.scenarios:
-        await running.drive(replace(load, operation="read", once=False, seconds=plan.seconds / 4))
+        await running.drive(replace(load, operation="read"))
 
 
 async def _measure(running: Running, result: PeerResult, key: Key, turn: int, seconds: float) -> None:
