@@ -190,7 +190,7 @@ def test_a_run_shows_and_writes_everything(
     monkeypatch.setattr("durable_bench.peers.__main__.PEERS", makes)
     path = tmp_path / "peers.json"
 
-    assert main(["--scenarios", "spread,hot", "--repetitions", "2", "--json", str(path)]) == 0
+    assert main(["--scenarios", "spread,hot", "--repetitions", "2", "--no-watch", "--json", str(path)]) == 0
 
     shown = capsys.readouterr().out
     assert "5.00 (5.00-5.00)" in shown

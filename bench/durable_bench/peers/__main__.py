@@ -28,6 +28,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--callers", default="64", help="at once; several numbers, comma separated (default: %(default)s)")
     add("--seconds", type=float, default=2.0, help="of each load (default: %(default)s)")
     add("--repetitions", type=int, default=5, help="turns that each peer gets (default: %(default)s)")
+    add("--no-watch", action="store_true", help="do not count the syncs of each peer with strace, after the turns")
+    add(
+        "--kill", action="store_true", help="at the end kill each with -9 under load, and look for what it acknowledged"
+    )
     add("--cache", type=Path, default=Path(".bench-peers"), help="where peers are installed (default: %(default)s)")
     add(
         "--version",
@@ -65,7 +69,14 @@ def _pair(text: str) -> tuple[str, str]:
 async def measure(options: argparse.Namespace) -> int:
     """Measure, show, write."""
     console = Console(stderr=True)
-    plan = Plan(options.scenarios, options.callers, options.seconds, options.repetitions)
+    plan = Plan(
+        options.scenarios,
+        options.callers,
+        options.seconds,
+        options.repetitions,
+        watch=not options.no_watch,
+        kill=options.kill,
+    )
     peers = [PEERS[name](options.version) for name in options.peers]
 
     def say(text: str) -> None:

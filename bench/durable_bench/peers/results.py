@@ -86,6 +86,59 @@ class Books:
         return sum(self.acknowledged[prefix] for prefix in self.found)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of a peer; syncs for each acknowledged add."""
+
+    alone: float = 0.0
+    """With one caller."""
+    together: float = 0.0
+    """With many."""
+    callers: int = 0
+    """How many those are."""
+    reason: str | None = None
+    """Why it was not watched."""
+
+    def __str__(self) -> str:
+        if self.reason is not None:
+            return f"not watched: {self.reason}"
+        if self.alone >= 1:
+            verdict = "synced before each reply"
+        elif self.alone > 0:
+            verdict = "NOT SYNCED BEFORE EACH REPLY"
+        else:
+            verdict = "NOT SYNCED"
+        return f"seen: {verdict}: {self.alone:.2f} syncs an add, {self.together:.2f} with {self.callers} callers"
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What was found after all processes of a peer were killed with -9 in the middle of adds."""
+
+    acknowledged: int = 0
+    doubtful: int = 0
+    """Adds that failed: they may have had an effect, or not."""
+    found: int = 0
+    reason: str | None = None
+    """Why there is no verdict."""
+
+    @property
+    def lost(self) -> int:
+        """Acknowledged adds that were not found."""
+        return max(0, self.acknowledged - self.found)
+
+    @property
+    def surplus(self) -> int:
+        """Adds that were found, but neither acknowledged nor in doubt."""
+        return max(0, self.found - self.acknowledged - self.doubtful)
+
+    def __str__(self) -> str:
+        if self.reason is not None:
+            return f"kill -9: no verdict: {self.reason}"
+        kept = f"LOST {self.lost:,}" if self.lost else "lost none"
+        return f"kill -9: {kept} of {self.acknowledged:,} acknowledged adds, {self.surplus:,} done twice"
+
+
 @dataclass(slots=True)
 class PeerResult:
     """Everything about one peer."""
@@ -97,6 +150,8 @@ class PeerResult:
     books: Books = field(default_factory=Books)
     unavailable: str | None = None
     """Why it could not be installed or started, or where it stopped."""
+    seen: Seen | None = None
+    killed: Killed | None = None
 
     def spread(self, key: Key, of: Callable[[Measured], float]) -> Spread | None:
         """Any figure over the turns; None when this was not measured."""

@@ -96,9 +96,10 @@ def table_of_peers(results: Sequence[PeerResult]) -> Table:
     table.add_column("verified adds", justify="right", no_wrap=True)
     table.add_column("lost", justify="right", no_wrap=True)
     table.add_column("twice", justify="right", no_wrap=True)
-    table.add_column("durability, as set")
+    table.add_column("durability, as set and as seen")
     for one in results:
-        said = [one.durability, " ".join(f"{name} {version}" for name, version in one.packages.items())]
+        checks = [_escaped(str(check)) for check in (one.seen, one.killed) if check is not None]
+        said = [one.durability, *checks, " ".join(f"{name} {version}" for name, version in one.packages.items())]
         if one.unavailable is not None:
             said.insert(0, f"[red]NOT MEASURED TO THE END: {_escaped(one.unavailable)}[/]")
         books = one.books
@@ -146,6 +147,8 @@ def _peer(result: PeerResult, results: Sequence[PeerResult], keys: Sequence[Key]
         "verified_adds": books.verified,
         "lost_adds": books.lost,
         "surplus_adds": books.surplus,
+        "seen": asdict(result.seen) if result.seen is not None else None,
+        "killed": asdict(result.killed) if result.killed is not None else None,
         "scenarios": [_scenario(result, results, key) for key in keys if result.series.get(key)],
     }
 

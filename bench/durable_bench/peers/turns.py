@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from durable_bench.peers.kills import kill
 from durable_bench.peers.peer import NotAvailable, Peer, Running
 from durable_bench.peers.processes import cpu_seconds
-from durable_bench.peers.results import Key, Measured, PeerResult
+from durable_bench.peers.results import Key, Measured, PeerResult, Seen
 from durable_bench.peers.scenarios import SCENARIOS, Scenario
+from durable_bench.peers.syncs import watch
 
 Say = Callable[[str], None]
 FILL_SECONDS = 30.0
@@ -29,6 +31,10 @@ class Plan:
     seconds: float = 2.0
     """Of each load; a warm-up takes half of it."""
     repetitions: int = 5
+    watch: bool = False
+    """Count the syncs of each peer, in a turn that is not measured."""
+    kill: bool = False
+    """Kill each peer with -9 under load, last of all."""
 
     def keys(self) -> list[Key]:
         """Every scenario with every number of callers, in the order of a turn; `alone` has one."""
@@ -53,7 +59,27 @@ async def run(peers: Sequence[Peer], plan: Plan, directory: Path, cache: Path, s
             if result.unavailable is None:
                 say(f"{peer.name}: {f'turn {turn} of {plan.repetitions}' if turn else 'first turn, not counted'}")
                 await _guarded(result, _take(peer, result, plan, turn, directory / peer.name, cache / peer.name), say)
+    for peer in peers:
+        result, folder, installed = results[peer.name], directory / peer.name, cache / peer.name
+        if plan.watch and result.unavailable is None:
+            say(f"{peer.name}: watching its syncs")
+            result.seen = await _watch(peer, result, plan, folder, installed)
+        if plan.kill and result.unavailable is None:
+            say(f"{peer.name}: kill -9 under load")
+            result.killed = await kill(peer, folder, installed)
     return list(results.values())
+
+
+async def _watch(peer: Peer, result: PeerResult, plan: Plan, folder: Path, installed: Path) -> Seen:
+    """What was seen, or why nothing: a peer that was measured stays measured."""
+    try:
+        async with peer.start(folder, installed) as running:
+            await _warm_up(peer, running, result, plan, plan.repetitions)
+            seen = await watch(running, result.books, max(plan.callers), folder)
+            await _verify(running, result, plan.repetitions)
+            return seen
+    except Exception as error:
+        return Seen(reason=f"{type(error).__name__}: {error}")
 
 
 def _prepare(folder: Path) -> None:
