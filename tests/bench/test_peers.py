@@ -195,7 +195,9 @@ def test_a_run_shows_and_writes_everything(
     shown = capsys.readouterr().out
     assert "5.00 (5.00-5.00)" in shown
     assert "no [such] package" in shown
-    written = {one["name"]: one for one in json.loads(path.read_text())["peers"]}
+    document = json.loads(path.read_text())
+    written = {one["name"]: one for one in document["peers"]}
+    assert document["settings"]["tools"]["postgres"].startswith("postgres (PostgreSQL)")
     assert written["missing"]["unavailable"] == "no [such] package"
     assert (written["slow"]["lost_adds"], written["durable-sqlite"]["lost_adds"]) == (4, 0)
     [spread, hot] = written["slow"]["scenarios"]

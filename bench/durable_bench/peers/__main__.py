@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from durable_bench.peers.catalogue import PEERS
+from durable_bench.peers.installing import tools
 from durable_bench.peers.scenarios import SCENARIOS
 from durable_bench.peers.table import COLUMNS, document, table_of_peers, table_of_rates
 from durable_bench.peers.turns import Plan, run
@@ -88,7 +89,12 @@ async def measure(options: argparse.Namespace) -> int:
     page.print(table_of_rates(results, plan.keys()))
     page.print(table_of_peers(results))
     path = options.json or Path("bench-results") / f"peers-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
-    settings = {"seconds": plan.seconds, "repetitions": plan.repetitions, "callers": list(plan.callers)}
+    settings = {
+        "tools": tools(),
+        "seconds": plan.seconds,
+        "repetitions": plan.repetitions,
+        "callers": list(plan.callers),
+    }
     write_json(path, document(results, plan.keys(), settings))
     console.print(f"written to {path}", highlight=False)
     return 0

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from durable_bench.errors import NoPostgres
 from durable_bench.peers.peer import NotAvailable
+from durable_bench.postgres_server import find_binaries
 
 INSTALL_SECONDS = 600.0
 SAID_LETTERS_MAX = 600
@@ -50,6 +53,21 @@ async def pip_install(folder: Path, packages: Mapping[str, str], *more: str) -> 
 def chosen_versions(pinned: Mapping[str, str], overrides: Mapping[str, str]) -> dict[str, str]:
     """The pinned versions with those that the user asks for in their place."""
     return {name: overrides.get(name, version) for name, version in pinned.items()}
+
+
+def tools() -> dict[str, str]:
+    """Versions of what peers rest on and the machine brings along: Node.js and PostgreSQL, where they are found."""
+    programs = {"node": shutil.which("node")}
+    try:
+        programs["postgres"] = str(find_binaries() / "postgres")
+    except NoPostgres:
+        pass
+    found = {}
+    for name, program in programs.items():
+        if program is not None:
+            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+            found[name] = said.stdout.strip()
+    return found
 
 
 def _is_installed(folder: Path, packages: Mapping[str, str]) -> bool:

@@ -45,7 +45,7 @@ class Workerd:
         serve: list[str | Path] = [_binary(installed / "node_modules"), "serve", config]
         async with server([*serve, "--socket-addr", address, "--directory-path", directory], folder) as process:
             await until_listening(process, port, folder / "server.log")
-            add, read = {"method": "POST", "path": "/add/{id}"}, {"method": "GET", "path": "/read/{id}"}
+            add, read = {"method": "POST", "path": "/{id}"}, {"method": "GET", "path": "/{id}"}
             async with http_driver(installed, folder, port, add, read, [process.pid]) as driver:
                 yield driver
 
