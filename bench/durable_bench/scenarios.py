@@ -12,10 +12,10 @@ NAMES: Final = (*WORKLOADS, *ALARMS, *MEMORY)
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "core": ("spread", "hot", "reads", "alone", *ALARMS, *MEMORY),
-    "counters": tuple(name for name, one in WORKLOADS.items() if one.group == "counters"),
-    "state": tuple(name for name, one in WORKLOADS.items() if one.group == "state"),
-    "chains": tuple(name for name, one in WORKLOADS.items() if one.group == "chains"),
-    "ycsb": tuple(name for name, one in WORKLOADS.items() if one.group == "ycsb"),
+    **{
+        group: tuple(name for name, one in WORKLOADS.items() if one.group == group)
+        for group in ("counters", "state", "chains", "ycsb")
+    },
     "all": NAMES,
 }
 
