@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, NullLocator
 
 from durable_bench.results import Measurement, Results
 
@@ -18,6 +20,7 @@ T = TypeVar("T")
 FORMATS: Final = ("svg", "png")
 AXES: Final = {"in_flight": "calls in flight", "shards": "shards", "rate": "calls offered per second"}
 LATENCIES: Final = {"p50_ms": "p50", "p99_ms": "p99", "p999_ms": "p99.9"}
+STYLES: Final = ("-", "--", ":")
 PERCENTS: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99)
 # The same run gives the same bytes, so that a chart under version control changes only with its figures.
 _STEADY: Final[Any] = {"svg.hashsalt": "durable-bench", "svg.fonttype": "none"}
@@ -29,6 +32,9 @@ def draw(results: Results, folder: Path, kind: str = "svg") -> list[Path]:
     written = []
     with mpl.rc_context(_STEADY):
         for name, canvas in _charts(results):
+            layout = canvas.get_layout_engine()
+            assert isinstance(layout, ConstrainedLayoutEngine)
+            layout.set(rect=(0, 0.03, 1, 0.97))  # room for the line below
             canvas.text(0.995, 0.005, _place(results), ha="right", va="bottom", fontsize=6, color="gray")
             path = folder / f"{name}.{kind}"
             canvas.savefig(path, metadata={"Date": None} if kind == "svg" else {}, dpi=150)
@@ -60,10 +66,9 @@ def _throughput(points: Sequence[Measurement]) -> Canvas:
     for number, store in enumerate(stores):
         ours = [one for one in points if one.store == store]
         medians = [one.rates.median for one in ours]
-        down = [one.rates.median - min(one.rates.values) for one in ours]
-        up = [max(one.rates.values) - one.rates.median for one in ours]
         places = [scenarios.index(one.scenario) + (number - (len(stores) - 1) / 2) * width for one in ours]
-        axes.bar(places, medians, width, label=store, yerr=[down, up], capsize=3)
+        bars = axes.bar(places, medians, width, label=store, yerr=_reach(ours), capsize=3)
+        axes.bar_label(bars, [f"{median:,.0f}" for median in medians], padding=3, fontsize=6)
     axes.set_xticks(range(len(scenarios)), scenarios, rotation=30 if len(scenarios) > 5 else 0)
     axes.set_ylabel("acknowledged calls per second")
     axes.set_title("Throughput: median, slowest and fastest repetition")
@@ -72,25 +77,30 @@ def _throughput(points: Sequence[Measurement]) -> Canvas:
 
 
 def _percentiles(points: Sequence[Measurement], store: str) -> Canvas:
-    canvas = Canvas(figsize=(6.5, 4.0), layout="constrained")
+    canvas = Canvas(figsize=(7.5, 4.5), layout="constrained")
     axes = canvas.subplots()
-    for one in points:
+    for number, one in enumerate(points):
         histogram = one.histogram
         # Percentiles that fewer than ten calls lie beyond would be those of single calls.
         percents = [percent for percent in PERCENTS if histogram.count * (100 - percent) / 100 >= 10]
-        nines = [1 / (1 - percent / 100) for percent in percents]
         axes.plot(
-            nines, [histogram.percentile_ms(p) for p in percents], marker=".", label=f"{one.scenario} ({one.load})"
+            [1 / (1 - percent / 100) for percent in percents],
+            [histogram.percentile_ms(percent) for percent in percents],
+            STYLES[number // 10 % len(STYLES)],
+            color=f"C{number % 10}",
+            marker=".",
+            label=f"{one.scenario} ({one.load})",
         )
     axes.set_xscale("log")
-    axes.set_yscale("log")
     shown = (50.0, 90.0, 99.0, 99.9, 99.99)
     axes.set_xticks([1 / (1 - percent / 100) for percent in shown], [f"{percent:g} %" for percent in shown])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("part of the calls")
     axes.set_ylabel("latency in ms")
     axes.set_title(f"Latency by percentile, {store}, all repetitions")
-    _finish(axes)
+    _logarithmic(axes)
+    _finish(axes, legend=False)
+    canvas.legend(loc="outside right upper", fontsize=7, frameon=False)
     return canvas
 
 
@@ -100,37 +110,50 @@ def _against(scenario: str, axis: str, title: str, points: Sequence[Measurement]
     rates, latencies = canvas.subplots(2, 1, sharex=True)
     x: Callable[[Measurement], float] = attrgetter(axis)
     others: Callable[[Measurement], tuple[Any, ...]] = attrgetter("store", *(name for name in AXES if name != axis))
-    for key in _distinct(map(others, points)):
+    for number, key in enumerate(_distinct(map(others, points))):
         line = sorted((one for one in points if others(one) == key), key=x)
-        label = _label(line[0], axis, points)
-        places = [x(one) for one in line]
+        colour, places = f"C{number % 10}", [x(one) for one in line]
         rates.errorbar(
             places,
             [one.rates.median for one in line],
-            yerr=[
-                [one.rates.median - min(one.rates.values) for one in line],
-                [max(one.rates.values) - one.rates.median for one in line],
-            ],
-            marker="o",
+            yerr=_reach(line),
+            marker=".",
             capsize=3,
-            label=label,
+            color=colour,
+            label=_label(line[0], axis, points),
         )
-        for name, percentile in LATENCIES.items():
-            latencies.plot(
-                places, [one.latency(name).median for one in line], marker=".", label=f"{label}: {percentile}"
-            )
+        for (name, _), style in zip(LATENCIES.items(), STYLES, strict=True):
+            medians = [one.latency(name).median for one in line]
+            latencies.plot(places, medians, style, marker=".", color=colour)
     rates.set_ylabel("acknowledged calls per second")
-    rates.set_title(scenario)
-    latencies.set_yscale("log")
+    rates.set_title(f"{scenario}: {points[0].title}", fontsize=10)
     latencies.set_ylabel("latency in ms")
     latencies.set_xlabel(title)
     rates.set_xscale("log", base=2)
     ticks = sorted({x(one) for one in points})
     latencies.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
-    latencies.minorticks_off()
+    latencies.xaxis.set_minor_locator(NullLocator())
+    # The colours are those of the chart above: what is to be told here is which line is which percentile.
+    for percentile, style in zip(LATENCIES.values(), STYLES, strict=True):
+        latencies.plot([], [], style, color="gray", label=percentile)
+    _logarithmic(latencies)
     _finish(rates)
     _finish(latencies)
     return canvas
+
+
+def _reach(points: Sequence[Measurement]) -> list[list[float]]:
+    """How far the slowest and the fastest repetition are from the median."""
+    down = [one.rates.median - min(one.rates.values) for one in points]
+    return [down, [max(one.rates.values) - one.rates.median for one in points]]
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Milliseconds as plain numbers, three in each decade."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _label(one: Measurement, axis: str, points: Sequence[Measurement]) -> str:
@@ -138,15 +161,16 @@ def _label(one: Measurement, axis: str, points: Sequence[Measurement]) -> str:
     told = [one.store]
     for name, title in AXES.items():
         if name != axis and len({getattr(point, name) for point in points}) > 1:
-            told.append(f"{getattr(one, name):,g} {title}")
+            told.append(f"{title}: {getattr(one, name):,g}")
     return ", ".join(told)
 
 
-def _finish(axes: Axes) -> None:
+def _finish(axes: Axes, *, legend: bool = True) -> None:
     axes.grid(visible=True, axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+    if legend:
+        axes.legend(fontsize=7, frameon=False)
     if axes.get_yscale() == "linear":
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

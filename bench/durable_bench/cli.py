@@ -127,12 +127,15 @@ class Words(click.ParamType):  # type: ignore[type-arg] # generic since click 8.
     help="Client processes that share the load; 1 is this one.",
 )
 @click.option("--objects", type=click.IntRange(1), metavar="N", help="Objects of each scenario; else as each one says.")
-@click.option("--alarms", type=click.IntRange(1), default=10_000, show_default=True, metavar="N", help="That are set.")
+@click.option(
+    "--alarms", type=click.IntRange(1), default=10_000, show_default=True, metavar="N", help="Alarms that are set."
+)
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of all random choices.")
 @click.option("--bind", metavar="URL", help="Address of the server; else a unix socket.")
 @click.option(
     "--directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
     help="Where the stores rest, whose disk is measured; else a temporary folder.",
 )
 @click.option(

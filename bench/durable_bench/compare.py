@@ -36,7 +36,8 @@ def compare(after: Results, before: Results) -> list[Change]:
     """Every figure that both runs have, measured in the same way."""
     changes: list[Change] = []
     for new, old in _pairs(after.measurements, before.measurements):
-        what = f"{new.scenario}, {new.store}, {new.shards} shards, {new.load}"
+        shards = "" if new.shards == 1 else f", shards: {new.shards}"
+        what = f"{new.scenario}, {new.store}{shards}, {new.load}"
         changes.append(Change(what, "calls/s", old.rates, new.rates, more_is_better=True))
         for title, name in (("p50 ms", "p50_ms"), ("p99 ms", "p99_ms")):
             changes.append(Change(what, title, old.latency(name), new.latency(name), more_is_better=False))

@@ -34,6 +34,7 @@ async def measure(
 ) -> list[Measurement]:
     """Each load in turn, with a check after each. Raises LostUpdate, and what the calls raise."""
     measured = []
+    clients = clients if place.url else 1  # objects in this process can be called from here only
     await workload.prepare(engine)
     shards = [shard.pid for shard in (await engine.statistics()).shards] if place.url else []
     async with _callers(workload, place, shards, clients) as callers:

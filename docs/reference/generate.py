@@ -22,6 +22,7 @@ from durable_engine.settings import SETTINGS, Setting, default_text
 HERE = Path(__file__).parent
 _BY_KEY = {declared.key: declared for declared in SETTINGS.values()}
 _METAVARS = {"integer range": "N"}
+OURS = "durable_engine."
 _VERBATIM = "\b\n"
 
 CLI_HEAD = """\
@@ -33,6 +34,7 @@ Results go to stdout, everything else to stderr. With `--json` a result is one J
 one line `{"error": {"type", "message", "hint", ...}}` on stderr, so stdout holds results only. Colour is used on a
 terminal, unless `NO_COLOR` is set. Durations are written like `250ms`, `30s`, `5m` or `1h30m`.
 Every option is also an environment variable and a key of `durable.toml`: see [settings](settings.md).
+Those of `bench` are options only, and its `--json` names a file.
 
 | exit code | means |
 |---|---|
@@ -88,6 +90,8 @@ def _sections(command: click.Command, path: str, parent: click.Context | None) -
     usage = " ".join([path, *command.collect_usage_pieces(ctx)])
     yield f"\n## `{path}`\n\n```text\n{usage}\n```\n\n{_prose(command.help or '')}\n"
     options = [param for param in command.params if isinstance(param, click.Option) and param.name in _BY_KEY]
+    if command.callback is not None and not inspect.unwrap(command.callback).__module__.startswith(OURS):
+        options = [param for param in command.params if isinstance(param, click.Option)]  # it has no settings
     if options:
         yield "\n| option | default | |\n|---|---|---|\n"
         yield from (_option_row(option) for option in options)
@@ -102,12 +106,15 @@ def _prose(text: str) -> str:
 
 
 def _option_row(option: click.Option) -> str:
-    declared = _BY_KEY[str(option.name)]
+    declared = _BY_KEY.get(str(option.name))
     default = option.show_default if isinstance(option.show_default, str) else ""  # words, not a value
-    if not default and not declared.multiple:
+    if not default and declared is not None and not declared.multiple:
         value = default_text(declared, option.to_info_dict()["default"])
         default = f"`{value}`" if value else ""
-    word = declared.option + ("" if option.is_flag else f" {_value_of(option)}")
+    if declared is None and option.show_default:
+        default = f"`{default or option.default}`"
+    name = declared.option if declared is not None else option.opts[0]
+    word = name + ("" if option.is_flag else f" {_value_of(option)}")
     return cells(f"`{word}`", default, str(option.help))
 
 

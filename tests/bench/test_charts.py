@@ -42,10 +42,10 @@ def test_a_sweep_becomes_a_chart_for_each_axis(tmp_path: Path) -> None:
     written = {path.stem: path for path in draw(sweep(), tmp_path)}
 
     assert written.keys() == {"throughput", "latency-sqlite", "spread-in-flight", "spread-shards", "spread-rate"}
-    assert {"calls in flight", "1", "16", "256", "sqlite, 1 shards", "sqlite, 2 shards"} <= texts(
+    assert {"calls in flight", "1", "16", "256", "sqlite, shards: 1", "sqlite, shards: 2"} <= texts(
         written["spread-in-flight"]
     )
-    assert {"shards", "sqlite, 16 calls in flight"} <= texts(written["spread-shards"])
+    assert {"shards", "sqlite, calls in flight: 16"} <= texts(written["spread-shards"])
     assert {"calls offered per second", "100", "200"} <= texts(written["spread-rate"])
 
 

@@ -38,6 +38,7 @@ def test_a_short_run_measures_and_verifies_on_each_store(tmp_path: Path) -> None
     scenarios = ("spread", "hot", "reads", "alone", "embedded")
     assert measured.keys() == {(scenario, store) for scenario in scenarios for store in ("sqlite", "postgres")}
     assert all((one.verified > 0) == (one.scenario != "reads") for one in measured.values())
+    assert {one.shards for one in measured.values() if one.scenario == "embedded"} == {0}
     assert all(one.repetitions[0].calls > 0 and not one.errors for one in measured.values())
     assert {one.in_flight for one in measured.values() if one.scenario != "alone"} == {16}
     punctual = {(one.scenario, one.store): one for one in found.alarms}
@@ -54,15 +55,18 @@ def test_a_short_run_measures_and_verifies_on_each_store(tmp_path: Path) -> None
 
 @pytest.mark.processes
 def test_clients_of_their_own_share_a_sweep(tmp_path: Path) -> None:
-    """Two client processes, two numbers of shards and two loads: all their calls are in one result, and verified."""
+    """Two client processes, two shards and two loads: all their calls are in one result, and verified by both books."""
     path = tmp_path / "result.json"
-    words = ("mixed", "--stores", "sqlite", "--clients", "2", "--shards", "1,2", "--in-flight", "3,8")
+    names = ("mixed", "ycsb-d", "smallbank")
+    words = ("--stores", "sqlite", "--clients", "2", "--shards", "2", "--in-flight", "3,8", "--objects", "100")
 
-    done = bench(*words, *SHORT, "--json", str(path))
+    done = bench(*names, *words, *SHORT, "--json", str(path))
 
     assert done.returncode == 0, done.stdout + done.stderr
     found = read(path).measurements
-    assert [(one.shards, one.in_flight, one.clients) for one in found] == [(1, 3, 2), (1, 8, 2), (2, 3, 2), (2, 8, 2)]
+    assert [(one.scenario, one.shards, one.clients, one.in_flight) for one in found] == [
+        (name, 2, 2, in_flight) for name in names for in_flight in (3, 8)
+    ]
     assert all(one.verified > 0 and one.repetitions[0].shards_us >= 0 for one in found)
 
 
