@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from durable_engine.pending import Target
+from durable_shards.signature import ResultDecoder
 
 
 class Backend(Protocol):
@@ -23,7 +23,7 @@ class Backend(Protocol):
         flags: int = 0,
         chain: list[str] | None = None,
         trace: dict[str, str] | None = None,
-        decode: Callable[[Any], Any] | None = None,
+        decode: ResultDecoder | None = None,
     ) -> asyncio.Future[Any]:
         """Send a call. Raises EngineClosed, InvalidArguments and TooLarge at once; all else through the future."""
 

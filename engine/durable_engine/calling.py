@@ -11,11 +11,12 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from durable_engine.backend import Backend
 from durable_engine.pending import Target, check_prefix, target_of
-from durable_engine.ref import ClassUse, Decode, NamedReference, use_of
+from durable_engine.ref import ClassUse, NamedReference, use_of
 from durable_engine.timeouts import in_seconds
 from durable_shards.errors import EngineClosed, InvalidArguments, UnknownHandler
 from durable_shards.handler import Handler
 from durable_shards.object import DurableObject
+from durable_shards.signature import ResultDecoder
 from durable_shards.wire import FLAG_AUTO_KEY, FLAG_FRESH, FLAG_ONE_WAY
 
 P = ParamSpec("P")
@@ -172,7 +173,7 @@ class Calling:
         flags: int,
         chain: list[str] | None,
         trace: dict[str, str] | None,
-        decode: Decode | None,
+        decode: ResultDecoder | None,
     ) -> asyncio.Future[Any]:
         if key is None:
             key = next(self._keys)
@@ -183,7 +184,7 @@ class Calling:
     def _refuse(*_: Any) -> asyncio.Future[Any]:
         raise EngineClosed("this engine is not open: use it inside `async with`, or call start()")
 
-    def _use_of_handler(self, handler: Handler[..., Any]) -> tuple[ClassUse, Decode]:
+    def _use_of_handler(self, handler: Handler[..., Any]) -> tuple[ClassUse, ResultDecoder]:
         if not isinstance(handler, Handler):
             raise TypeError(
                 f"expected a handler such as Counter.increment, not {handler!r}; by strings it is call_by_name"

@@ -2,6 +2,10 @@
 
 It keeps every promise of a server with one shard, the ownership of the store included, but for one: a handler
 that never returns stops the program that it is part of, since there is nobody outside to notice.
+
+A read of an object in memory is run where it is asked for, and awaiting it does not suspend the caller. So that others
+get their turns all the same, that goes on for a millisecond in each turn of the loop; all other calls of one turn are
+gathered and run in the next (`docs/decisions/embedded-reads.md`).
 """
 
 from __future__ import annotations
@@ -10,24 +14,26 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Self
 
 from durable_engine.pending import Pending, Target, check_key, encode_call, target_of, timed_out
 from durable_engine.placement import node_name
+from durable_engine.program import ProgramPeer, passes
 from durable_engine.scheduling import check_scheduler, make_scheduler
 from durable_engine.sweeper import NEVER, Sweeper
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
 from durable_shards import wire
 from durable_shards.alarm_settings import AlarmSettings
+from durable_shards.at_once import NOT_NOW, ReadsAtOnce, Unsettled, Watch
 from durable_shards.errors import CallTimeout, EngineClosed
-from durable_shards.peers import detached
 from durable_shards.registry import Registry
 from durable_shards.shard import Shard
 from durable_shards.shard_settings import ShardSettings
-from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, Call, Peer
+from durable_shards.signature import ResultDecoder
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, Call
 from durable_storage.errors import DurableError, Fenced, Unavailable
 from durable_storage.lease import Control, Holder
 from durable_storage.store import Claim
@@ -35,10 +41,9 @@ from durable_storage.urls import kind_of, open_control, open_store
 
 RENEW_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 10.0
-_TEXT_LENGTH_MAX: Final = 64 * 1024
-_INT_MIN: Final = -(1 << 63)
-_INT_MAX: Final = (1 << 64) - 1
-_SCALARS: Final = frozenset({bool, float, type(None)})
+AT_ONCE_SECONDS: Final = 0.001
+"""For how long reads are run where they are asked for before the event loop has to turn."""
+_NOT_BEGUN: Final = float("inf")
 
 _logger = logging.getLogger(__name__)
 
@@ -55,32 +60,6 @@ class EmbeddedSettings:
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
 
 
-class ProgramPeer(Peer):
-    """The embedding program as the shard sees it: it waits for the outcomes of its pending calls."""
-
-    __slots__ = ("_pending",)
-
-    def __init__(self, pending: dict[int, Pending]) -> None:
-        self._pending = pending
-
-    def encode(self, call: Call, version: int, result: Any) -> Any:
-        return detached(result)
-
-    def put(self, call: Call, encoded: Any) -> None:
-        pending = self._pending.pop(call.id, None)
-        if pending is not None and not pending.future.done():
-            pending.resolve(encoded)
-
-    def fail(self, call: Call, error: DurableError) -> None:
-        self.end(call.id, error)
-
-    def end(self, number: int, error: DurableError) -> None:
-        """The call of this number failed."""
-        pending = self._pending.pop(number, None)
-        if pending is not None and not pending.future.done():
-            pending.future.set_exception(error)
-
-
 class Embedded:
     """Made by `Embedded.start`; belongs to the running event loop."""
 
@@ -91,14 +70,18 @@ class Embedded:
         self.closed = False
         self._settings = settings
         self._control = self._new_control()
+        self._watch = Watch()
         self._shard = self._new_shard()
         self._pending: dict[int, Pending] = {}
         self._peer = ProgramPeer(self._pending)
         self._calls: list[Call] = []
+        self._at_once_until = _NOT_BEGUN
+        """On the shard's clock, once a read was run at once in this turn of the loop."""
         self._last_id = 0
         self._sweeper = Sweeper(loop, self._expire)
         # Turns start from here, never in the context of whoever made a call: that may itself be a turn.
         self._context = contextvars.copy_context()
+        self._reads = ReadsAtOnce(self._shard, self._watch, self._context)
         self._lost: DurableError | None = None
         self._term: int | None = None
         self._renewal: asyncio.Task[None] | None = None
@@ -126,6 +109,7 @@ class Embedded:
             self.registry,
             open_store(self._settings.store),
             self._shard_settings(),
+            board=self._watch,
             caller=self,
             on_stop=self._on_stop,
             make_scheduler=partial(make_scheduler, self._settings.store, self),
@@ -239,11 +223,18 @@ class Embedded:
         flags: int = 0,
         chain: list[str] | None = None,
         trace: dict[str, str] | None = None,
-        decode: Callable[[Any], Any] | None = None,
+        decode: ResultDecoder | None = None,
     ) -> asyncio.Future[Any]:
         """See `Backend`; `decode` makes the result of what a shard would have sent."""
         if self.closed:
             raise EngineClosed("this engine was closed; open another")
+        if (
+            not (self._calls or self._watch.is_running or key or flags or kwargs or chain or trace)
+            and (timeout is None or 0 < timeout <= TIMEOUT_SECONDS_MAX)
+            and (not args or all(map(passes, args)))
+            and (future := self._read_at_once(target, handler, args, timeout, decode)) is not None
+        ):
+            return future
         return self._submit(target, handler, args, kwargs, timeout, key, flags, chain, trace, decode)
 
     def _submit(
@@ -257,7 +248,7 @@ class Embedded:
         flags: int,
         chain: list[str] | None,
         trace: dict[str, str] | None,
-        decode: Callable[[Any], Any] | None = None,
+        decode: ResultDecoder | None = None,
     ) -> asyncio.Future[Any]:
         if self._lost is not None:
             raise self._lost
@@ -267,21 +258,22 @@ class Embedded:
             timeout = checked_timeout(timeout)
         if key is not None and not flags & FLAG_AUTO_KEY:
             check_key(key)
+        prefix, object_type, object_id, _ = target
         self._last_id = number = self._last_id + 1
         milliseconds = int(timeout * 1000) or 1
-        if kwargs or not all(map(_passes, args)):
+        if kwargs or (args and not all(map(passes, args))):
             encoded = encode_call(number, target, handler, args, milliseconds, kwargs, key, flags, chain, trace)
             call = wire.unpack_call(encoded)
         else:
             call = Call(
                 number,
-                target.object_type,
-                target.object_id,
+                object_type,
+                object_id,
                 handler,
                 list(args),
                 milliseconds,
                 None,
-                target.prefix,
+                prefix,
                 key,
                 flags,
                 chain,
@@ -298,6 +290,40 @@ class Embedded:
             self.loop.call_soon(self._deliver, context=self._context)
         self._calls.append(call)
         return future
+
+    def _read_at_once(
+        self, target: Target, handler: str, args: tuple[Any, ...], timeout: float | None, decode: ResultDecoder | None
+    ) -> asyncio.Future[Any] | None:
+        """The outcome of a read, if that can be had at once."""
+        gate = self._shard.gate
+        if self._at_once_until == _NOT_BEGUN:
+            self._at_once_until = gate.tick() + AT_ONCE_SECONDS
+            self.loop.call_soon(self._turned)
+        elif gate.now >= self._at_once_until:
+            return None
+        prefix, object_type, object_id, _ = target
+        value = NOT_NOW if prefix else self._reads.read(object_type, object_id, handler, args)
+        if value is NOT_NOW:
+            return None
+        future: asyncio.Future[Any] = self.loop.create_future()
+        if type(value) is not Unsettled and (decode is None or type(value) in decode.kinds):
+            future.set_result(value)
+            return future
+        seconds = CALL_TIMEOUT_SECONDS if timeout is None else timeout
+        self._last_id = number = self._last_id + 1
+        pending = Pending(number, b"", future, self.loop.time() + seconds, target, handler, decode, False)
+        if type(value) is not Unsettled:
+            pending.resolve(value)
+            return future
+        self._pending[number] = pending
+        call = Call(number, object_type, object_id, handler, list(args), int(seconds * 1000) or 1, peer=self._peer)
+        call.deadline = gate.now + seconds
+        value.settle(call)
+        return future
+
+    def _turned(self) -> None:
+        """The loop has turned since reads were run at once."""
+        self._at_once_until = _NOT_BEGUN
 
     def _deliver(self) -> None:
         """All calls of one loop tick, in their order."""
@@ -364,11 +390,3 @@ class Embedded:
         """There is one shard."""
         del target
         return 0
-
-
-def _passes(value: Any) -> bool:
-    """Whether an argument can be handed over as it is: immutable, and something that msgpack would carry."""
-    kind = type(value)
-    if kind is int:
-        return bool(_INT_MIN <= value <= _INT_MAX)
-    return kind in _SCALARS or (kind is str and len(value) <= _TEXT_LENGTH_MAX and value.isascii())

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from durable_engine.asking import Asker
 from durable_engine.link import Link
-from durable_engine.pending import Pending, Target, check_key, encode_call, target_of
+from durable_engine.pending import UNSENDABLE, Pending, Target, check_key, encode_call, target_of
 from durable_engine.route import RouteMap
 from durable_engine.sweeper import NEVER, Sweeper
 from durable_engine.timeouts import CALL_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, checked_timeout
@@ -26,8 +25,10 @@ from durable_engine.views import ClientStatistics
 from durable_shards import wire
 from durable_shards.errors import EngineClosed, Overloaded, ProtocolProblem
 from durable_shards.network import Network, ZmqNetwork
-from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, RoutingTable
+from durable_shards.signature import ResultDecoder
+from durable_shards.wire import FLAG_AUTO_KEY, FLAG_ONE_WAY, RoutingTable, encode_value
 from durable_storage.errors import Unavailable
+from durable_storage.limits import ARGUMENTS_BYTES_MAX
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 5.0
@@ -179,7 +180,7 @@ class Frontend:
         flags: int = 0,
         chain: list[str] | None = None,
         trace: dict[str, str] | None = None,
-        decode: Callable[[Any], Any] | None = None,
+        decode: ResultDecoder | None = None,
     ) -> asyncio.Future[Any]:
         """`call` on a checked address; `decode` makes the result of the reply."""
         if self.closed:
@@ -190,20 +191,28 @@ class Frontend:
             timeout = checked_timeout(timeout)
         if key is not None and not flags & FLAG_AUTO_KEY:
             check_key(key)
-        link = self._by_partition[target.partition]
-        if len(link.unsent) >= UNSENT_MAX:
+        prefix, object_type, object_id, partition = target
+        link = self._by_partition[partition]
+        unsent = link.unsent
+        if len(unsent) >= UNSENT_MAX:
             raise Overloaded(f"{UNSENT_MAX} calls already wait in this client to be sent to shard {link.shard}")
         self._last_id = number = self._last_id + 1
-        encoded = encode_call(number, target, handler, args, int(timeout * 1000) or 1, kwargs, key, flags, chain, trace)
+        milliseconds = int(timeout * 1000) or 1
+        encoded = b""
+        if key is None and not (kwargs or flags or chain or trace or prefix):  # nearly always, hence in line
+            try:
+                encoded = encode_value((number, object_type, object_id, handler, args, milliseconds))
+            except UNSENDABLE:
+                pass  # encode_call says what is wrong
+        if not encoded or len(encoded) > ARGUMENTS_BYTES_MAX:
+            encoded = encode_call(number, target, handler, args, milliseconds, kwargs, key, flags, chain, trace)
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._now = self.loop.time()
             self.loop.call_soon(self._flush)
         deadline = self._now + timeout
         future = self._create_future()
-        link.unsent[number] = call = Pending(
-            number, encoded, future, deadline, target, handler, decode, key is not None
-        )
+        unsent[number] = call = Pending(number, encoded, future, deadline, target, handler, decode, key is not None)
         if flags & FLAG_ONE_WAY:
             call.one_way = link.has_one_way = True
         if deadline < self._sweeper.earliest:

@@ -274,10 +274,13 @@ class Link:
             elif reply.status != wire.OK:
                 self._on_error(call, reply.value)
             elif not (future := call.future).done():
-                if call.decode is None:
-                    future.set_result(reply.value)
+                value = reply.value
+                if (decode := call.decode) is None or type(value) in decode.kinds:
+                    future.set_result(value)
                 else:
-                    call.resolve(reply.value)
+                    call.resolve(value)
+        # Right behind the callers that were just woken, in the same turn of the loop: their next calls leave at once.
+        self._frontend.flush_soon()
         if not self.in_flight and self._route != self._wanted:
             self._loop.call_soon(self._leave)  # that was the last reply the old connection was kept for
 

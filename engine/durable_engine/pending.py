@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from durable_shards.errors import CallTimeout, HandlerFailed, InvalidArguments, Rejected
+from durable_shards.signature import ResultDecoder
 from durable_shards.wire import FLAG_FRESH, encode_value
 from durable_storage.address import Address, id_problem, name_problem, partition_of
 from durable_storage.errors import DurableError, PersistenceFailed, TooLarge
@@ -18,6 +18,8 @@ from durable_storage.limits import ARGUMENTS_BYTES_MAX, ID_BYTES_MAX, KEY_BYTES_
 
 _logger = logging.getLogger(__name__)
 _decode: Final = msgspec.msgpack.Decoder().decode
+UNSENDABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
+"""What encoding raises for a value that msgpack cannot carry."""
 # Positions in the array of a call (`durable_shards.wire.Call`).
 _TIMEOUT: Final = 5
 _FLAGS: Final = 9
@@ -94,7 +96,7 @@ class Pending(msgspec.Struct, gc=False):
     """On the loop's clock."""
     target: Target
     handler: str
-    decode: Callable[[Any], Any] | None
+    decode: ResultDecoder | None
     keyed: bool
     """Carries an idempotency key, so it may be sent again whatever became of it."""
     one_way: bool = False
@@ -157,12 +159,10 @@ def encode_call(
     prefix, object_type, object_id, _ = target
     try:
         if key is None and not flags and chain is None and trace is None:
-            if not prefix and not kwargs:
-                encoded = encode_value((number, object_type, object_id, handler, args, timeout_ms))
-            else:
-                encoded = encode_value(
-                    (number, object_type, object_id, handler, args, timeout_ms, kwargs or None, prefix)
-                )
+            call: Any = (number, object_type, object_id, handler, args, timeout_ms)
+            if prefix or kwargs:
+                call = (*call, kwargs or None, prefix)
+            encoded = encode_value(call)
         else:
             call = (
                 number,
@@ -179,7 +179,7 @@ def encode_call(
                 trace,
             )
             encoded = encode_value(call if trace or chain else call[:10])
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNSENDABLE as error:
         raise InvalidArguments(_argument_problem(target, handler, args, kwargs, error)) from None
     if len(encoded) > ARGUMENTS_BYTES_MAX:
         raise TooLarge(
@@ -196,7 +196,7 @@ def _argument_problem(target: Target, handler: str, args: Any, kwargs: dict[str,
     for name, value in named:
         try:
             encode_value(value)
-        except (TypeError, ValueError, OverflowError, RecursionError):
+        except UNSENDABLE:
             where = name
             break
     return f"{where} of {target.object_type}.{handler} cannot be sent: {error}; nothing was sent"

@@ -13,9 +13,8 @@ from durable_engine.pending import Target
 from durable_shards.spec import spec_of
 
 if TYPE_CHECKING:
+    from durable_shards.signature import ResultDecoder
     from durable_shards.spec import ClassSpec
-
-Decode = Callable[[Any], Any]
 
 
 class ClassUse:
@@ -27,7 +26,9 @@ class ClassUse:
         self.spec = spec
         self.object_type = spec.name
         self.timeout = spec.options.call_timeout
-        self.decoders: dict[str, Decode] = {name: handler.decode_result for name, handler in spec.handlers.items()}
+        self.decoders: dict[str, ResultDecoder] = {
+            name: handler.decode_result for name, handler in spec.handlers.items()
+        }
         self.reference = _reference_class(self)
 
     def copy(self, state: bytes) -> Any:
@@ -46,21 +47,20 @@ class Submitter(Protocol):
 class Reference:
     """The base of all generated reference classes. Handlers never begin with an underscore, so nothing collides."""
 
-    __slots__ = ("_engine", "_target", "_timeout")
+    # In one, because `__getattr__` makes every look at an attribute a slow one.
+    __slots__ = ("_parts",)
 
     def __init__(self, engine: Submitter, target: Target, timeout: float | None) -> None:
-        self._engine = engine
-        self._target = target
-        self._timeout = timeout
+        self._parts = (engine, target, timeout)
 
     def __repr__(self) -> str:
-        return f"<reference to {self._target}>"
+        return f"<reference to {self._parts[1]}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reference) and self._target == other._target and self._engine is other._engine
+        return isinstance(other, Reference) and self._parts[1] == other._parts[1] and self._parts[0] is other._parts[0]
 
     def __hash__(self) -> int:
-        return hash(self._target)
+        return hash(self._parts[1])
 
 
 class NamedReference(Reference):
@@ -73,9 +73,8 @@ class NamedReference(Reference):
             raise AttributeError(name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._engine._submit(  # noqa: SLF001 - made for us
-                self._target, name, args, kwargs, self._timeout, None, 0, None, None, None
-            )
+            engine, target, timeout = self._parts
+            return engine._submit(target, name, args, kwargs, timeout, None, 0, None, None, None)  # noqa: SLF001 - made for us
 
         return call
 
@@ -110,10 +109,11 @@ def _reference_class(use: ClassUse) -> type[Reference]:
     return type(f"{spec.cls.__name__}Reference", (Reference,), body)
 
 
-def _method(name: str, decode: Decode, timeout: float, func: Any) -> Callable[..., Any]:
+def _method(name: str, decode: ResultDecoder, timeout: float, func: Any) -> Callable[..., Any]:
     def call(self: Reference, /, *args: Any, **kwargs: Any) -> Any:
-        return self._engine._submit(  # noqa: SLF001 - made for us
-            self._target, name, args, kwargs, self._timeout or timeout, None, 0, None, None, decode
+        engine, target, own_timeout = self._parts
+        return engine._submit(  # noqa: SLF001 - made for us
+            target, name, args, kwargs, own_timeout or timeout, None, 0, None, None, decode
         )
 
     call.__name__ = name

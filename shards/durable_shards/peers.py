@@ -185,6 +185,8 @@ def pack_end(elements: list[bytes], start: int) -> int:
     """Where a message that begins with `elements[start]` ends: PACKED_BYTES_MAX, but one element at least."""
     if len(elements) - start == 1:
         return start + 1
+    if start == 0 and sum(map(len, elements)) <= PACKED_BYTES_MAX:
+        return len(elements)
     size = 0
     for index in range(start, len(elements)):
         size += len(elements[index])

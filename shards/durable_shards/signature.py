@@ -109,6 +109,29 @@ class Parameter:
             raise InvalidArguments(f"argument {self.name}{step}{path}: {said}") from None
 
 
+class ResultDecoder:
+    """Makes of a result that arrived as plain values what the return annotation says.
+
+    A result that does not fit its annotation is returned as it came: its turn is committed, and an error could
+    tell the caller nothing better.
+    """
+
+    __slots__ = ("_convert", "kinds")
+
+    def __init__(self, convert: Callable[[Any], Any] | None, kinds: frozenset[type]) -> None:
+        self._convert = convert
+        self.kinds = kinds
+        """Exact types of values that are what they shall be: whoever is in a hurry looks here before it calls."""
+
+    def __call__(self, value: Any) -> Any:
+        if self._convert is None or type(value) in self.kinds:
+            return value
+        try:
+            return self._convert(value)
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
+            return value
+
+
 class Signature:
     """The parameters of a handler after `self`, compiled."""
 
@@ -128,8 +151,7 @@ class Signature:
         """Whether bound arguments are positional throughout; else they are a tuple and a dict."""
         if not self.simple:
             self._tails = []
-        self._returns = converter(returns)
-        self._return_kinds = leaf_kinds(returns)
+        self.decode_result = ResultDecoder(converter(returns), leaf_kinds(returns))
         self.parameters = parameters
         shown = "" if returns is _NO_DEFAULT else f" -> {name_of(returns)}"
         self.text = f"{name}({self._listed()}){shown}"
@@ -194,19 +216,6 @@ class Signature:
         if parameter.default is _NO_DEFAULT:
             raise InvalidArguments(f"argument {name} is missing")
         return parameter.default
-
-    def decode_result(self, value: Any) -> Any:
-        """A result that arrived as plain values, as the return annotation says.
-
-        A result that does not fit its annotation is returned as it came: its turn is committed, and an error could
-        tell the caller nothing better.
-        """
-        if self._returns is None or type(value) in self._return_kinds:
-            return value
-        try:
-            return self._returns(value)
-        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
-            return value
 
 
 def read_signature(owner: type, name: str, function: Callable[..., Any], scope: Scope) -> Signature:

@@ -300,6 +300,13 @@ class Turns:
 
     # Ending.
 
+    def settle(self, act: Activation, call: Call, result: Any, error: BaseException | None) -> None:
+        """End a readonly turn that was run where it was asked for (`at_once`)."""
+        if error is not None:
+            self._undo(act, call, error, None)
+        else:
+            self._finish(act, call, result, True, None)
+
     def _finish(
         self, act: Activation, call: Call, result: Any, readonly: bool, snapshot: bytes | None
     ) -> DurableError | None:

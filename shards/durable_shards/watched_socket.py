@@ -85,6 +85,10 @@ class WatchedSocket:
             return
         until = self._loop.time() + DRAIN_SECONDS
         while not self._held and self._read_one():
+            # Mostly there is one message: asking costs a third of the exception that says there is no other.
+            events: Any = self._socket.get(EVENTS)
+            if not events & POLLIN:
+                break
             if self._loop.time() >= until:
                 self._drain_soon()
                 break
