@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, NullLocator
 
+from durable_bench.experiments import pictures
 from durable_bench.results import Measurement, Results
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ def draw(results: Results, folder: Path, kind: str = "svg") -> list[Path]:
 
 def _charts(results: Results) -> Iterable[tuple[str, Canvas]]:
     measured = results.measurements
+    yield from pictures.charts(results.experiments)
     points = _first_of_each(measured)
     if points:
         yield "throughput", _throughput(points)

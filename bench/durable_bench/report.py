@@ -9,11 +9,12 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from durable_bench.compare import Change, compare
+from durable_bench.experiments import sheets
 from durable_bench.results import Figure, Measurement, Punctuality, Results, Weight
 
 
-def tables(results: Results, baseline: Results | None = None) -> Iterator[Table]:
-    """Those that have lines."""
+def tables(results: Results, baseline: Results | None = None) -> Iterator[Table | str]:
+    """Those that have lines; of experiments what they have found as well."""
     if results.measurements:
         yield table(results.measurements)
     if any(one.rate is not None for one in results.measurements):
@@ -22,6 +23,7 @@ def tables(results: Results, baseline: Results | None = None) -> Iterator[Table]
         yield table_of_alarms(results.alarms)
     if results.memory:
         yield table_of_weights(results.memory)
+    yield from sheets.tables(results.experiments)
     if baseline is not None:
         yield table_of_changes(compare(results, baseline))
 

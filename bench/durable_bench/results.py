@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from durable_bench.errors import NotAResult
+from durable_bench.experiments.outcome import Outcome
 from durable_bench.histogram import Histogram, Percentiles, merged
 from durable_bench.load import Sample
 from durable_bench.machine import machine
@@ -197,6 +198,7 @@ class Results:
     measurements: list[Measurement] = field(default_factory=list)
     alarms: list[Punctuality] = field(default_factory=list)
     memory: list[Weight] = field(default_factory=list)
+    experiments: list[Outcome] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=machine)
     at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     format: int = FORMAT

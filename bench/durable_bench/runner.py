@@ -12,6 +12,7 @@ from typing import Any, Final
 from durable_bench import objects as bench_objects
 from durable_bench.alarms import ALARMS, COUNT, punctuality
 from durable_bench.clients import Load
+from durable_bench.experiments.catalogue import EXPERIMENTS
 from durable_bench.measure import Place, measure
 from durable_bench.memory import MEMORY, OBJECTS, weigh
 from durable_bench.results import Results
@@ -72,7 +73,7 @@ class Run:
     async def run(self) -> Results:
         """Measure everything. Raises BenchError, and what the engine raises."""
         embedded = [name for name in self._plan.scenarios if name in WORKLOADS and WORKLOADS[name].embedded]
-        apart = [name for name in self._plan.scenarios if name not in MEMORY and name not in embedded]
+        apart = [name for name in self._plan.scenarios if name not in (*MEMORY, *EXPERIMENTS, *embedded)]
         for store in self._plan.stores:
             for shards in self._plan.shards if apart else ():
                 with self._store(store) as (url, directory):
@@ -81,6 +82,8 @@ class Run:
                 with self._store(store) as (url, directory):
                     await self._in_this_process(embedded, store, url, directory)
         await self._memory()
+        for name in (name for name in self._plan.scenarios if name in EXPERIMENTS):
+            self.results.experiments += await EXPERIMENTS[name].run(self._plan, self._note)
         return self.results
 
     async def _on_a_server(self, names: Sequence[str], store: str, url: str, directory: Path, shards: int) -> None:

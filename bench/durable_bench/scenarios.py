@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from durable_bench.alarms import ALARMS
+from durable_bench.experiments.catalogue import EXPERIMENTS
 from durable_bench.memory import MEMORY
 from durable_bench.workloads import WORKLOADS
 
-NAMES: Final = (*WORKLOADS, *ALARMS, *MEMORY)
+NAMES: Final = (*WORKLOADS, *ALARMS, *MEMORY, *EXPERIMENTS)
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "core": ("spread", "hot", "reads", "alone", *ALARMS, *MEMORY),
@@ -16,13 +17,15 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         group: tuple(name for name, one in WORKLOADS.items() if one.group == group)
         for group in ("counters", "state", "chains", "ycsb")
     },
+    "experiments": tuple(EXPERIMENTS),
     "all": NAMES,
 }
 
 
 def titles() -> dict[str, str]:
     """What each scenario does, in a line."""
-    return {name: one.title for name, one in WORKLOADS.items()} | ALARMS | MEMORY
+    experiments = {name: one.title for name, one in EXPERIMENTS.items()}
+    return {name: one.title for name, one in WORKLOADS.items()} | ALARMS | MEMORY | experiments
 
 
 def resolved(words: tuple[str, ...]) -> list[str]:

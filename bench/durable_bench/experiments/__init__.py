@@ -1,0 +1,1 @@
+"""Experiments: what one figure cannot say, measured over several that belong together."""
