@@ -172,6 +172,7 @@ def bench(output: Output, /, scenarios: tuple[str, ...], listing: bool, **option
     Each commit is on disk before its reply, and after each scenario its objects must show all that was acknowledged.
     """
 
+    output.as_json = False  # --json names a file here: what is told meanwhile, and an error, is for people
     require("bench")
     from durable_bench.errors import BenchError
 

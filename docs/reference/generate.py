@@ -34,7 +34,7 @@ Results go to stdout, everything else to stderr. With `--json` a result is one J
 one line `{"error": {"type", "message", "hint", ...}}` on stderr, so stdout holds results only. Colour is used on a
 terminal, unless `NO_COLOR` is set. Durations are written like `250ms`, `30s`, `5m` or `1h30m`.
 Every option is also an environment variable and a key of `durable.toml`: see [settings](settings.md).
-Those of `bench` are options only, and its `--json` names a file.
+Those of `bench` are options only, and its `--json` names a file to write.
 
 | exit code | means |
 |---|---|

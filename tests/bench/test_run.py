@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from durable_bench.load import Sample
 from durable_bench.results import read, write_json
 from durable_bench.scenarios import NAMES
+from durable_bench.workloads import WORKLOADS
+from durable_bench.workloads.counters import EmbeddedSpread
 from durable_engine.cli import cli
 from tests.bench.example_results import results
 
@@ -141,6 +145,38 @@ def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(
 
     assert typed("spread", "--baseline", str(path)) == 1
     assert f"error: {path} has format 1" in capsys.readouterr().err
+
+
+class Forgetful(EmbeddedSpread):
+    """Its objects lack an increment of those that were acknowledged."""
+
+    def settle(self, sample: Sample) -> None:
+        super().settle(sample)
+        self.ledger.sure["calls"] += 1
+
+
+def test_a_run_whose_objects_lack_a_change_gives_no_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, and one line that says what was acknowledged and what was found; nothing is written."""
+    monkeypatch.setitem(WORKLOADS, "embedded", Forgetful)
+    path = tmp_path / "result.json"
+
+    assert typed("embedded", "--stores", "sqlite", *SHORT, "--json", str(path)) == 1
+
+    shown = capsys.readouterr()
+    assert re.search(r"error: embedded: \d+ calls acknowledged, but \d+ found\n", shown.err)
+    assert "increments over 1,000 objects in this process ..." in shown.err, "it says what it is doing"
+    assert shown.out == ""
+    assert not path.exists()
+
+
+@pytest.mark.processes
+def test_a_server_that_does_not_start_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here: at an address that a server without authentication refuses."""
+    assert typed("spread", "--stores", "sqlite", "--bind", "tcp://10.1.2.3:7400") == 1
+    assert "error: the server stopped with exit code" in (told := capsys.readouterr().err)
+    assert "10.1.2.3" in told
 
 
 @pytest.mark.parametrize("missing", ["hdrh", "matplotlib"])
