@@ -49,7 +49,7 @@ def table(measurements: Sequence[Measurement]) -> Table:
             one.load,
             _red(f"{rates.median:,.0f}", if_=one.floor is not None and rates.median < one.floor),
             f"±{rates.spread / 2:.0%}",
-            *(f"{one.latency(name).median:.2f}" for name in ("p50_ms", "p99_ms", "p999_ms")),
+            *(_milliseconds(one.latency(name).median) for name in ("p50_ms", "p99_ms", "p999_ms")),
             f"{_median(one, 'client_us'):.1f}+{_median(one, 'shards_us'):.1f}",
             "" if one.floor is None else f"{one.floor:,}",
         ]
@@ -140,8 +140,13 @@ def _median(one: Measurement, name: str) -> float:
     return one.figure(lambda each: float(getattr(each, name))).median
 
 
+def _milliseconds(value: float) -> str:
+    """Down to a microsecond, where that is what a call takes: a read of an object in this process."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
+
+
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1_000 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 1_000 else _milliseconds(value)
 
 
 def _table(title: str) -> Table:

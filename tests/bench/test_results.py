@@ -94,6 +94,11 @@ def test_the_tables_show_medians_and_all_there_is() -> None:
     assert lines(text)["live"] == ["live", "100", "1,000", "±15.0%", "0.1"]
 
 
+def test_calls_of_microseconds_are_no_zeros() -> None:
+    """What takes two of them is not shown as 0.00 ms."""
+    assert "0.0020" in lines(shown(Results({}, [measurement([100], 0.002)])))["spread"]
+
+
 def test_a_comparison_says_what_is_better_worse_or_noise() -> None:
     """A difference counts when no repetition of the one run lies between those of the other."""
     before = Results({}, [measurement([100, 110, 120], 2.0)])
