@@ -87,6 +87,17 @@ async def test_peers_take_turns_and_all_get_the_same_loads(tmp_path: Path) -> No
     ]
 
 
+async def test_all_ids_are_in_memory_before_a_turn_is_measured(tmp_path: Path) -> None:
+    """After each restart every id of `spread` is read once, before any load that counts."""
+    peer = FakePeer()
+
+    await in_turns(tmp_path, peer, plan=Plan(["spread"], repetitions=2))
+
+    fills = [(load.operation, load.count) for load in peer.loads if load.once]
+    assert fills == [("add", 1_000), ("read", 1_000), ("read", 1_000)]
+    assert [load.once for load in peer.loads if load.prefix == "spread-"].count(True) == peer.starts
+
+
 async def test_cold_reads_the_ids_that_were_new_before_the_restart(tmp_path: Path) -> None:
     """Each turn's `cold` has the ids of the last turn's `new`, each once; the first turn makes the first of them."""
     peer = FakePeer()

@@ -66,7 +66,7 @@ class RunningPgbench:
 
     async def drive(self, load: Load) -> Outcome:
         """Ids are chosen at random. Seconds are whole ones here, as pgbench takes them; connecting does not count."""
-        if load.once and load.count < NEW_IDS_MAX:
+        if load.operation == "add" and load.once and load.count < NEW_IDS_MAX:
             return await self._fill(load)
         script = self.folder / "script.sql"
         script.write_text(_script(load))

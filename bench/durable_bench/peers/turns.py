@@ -117,6 +117,9 @@ def _fills(plan: Plan) -> list[Key]:
 async def _warm_up(peer: Peer, running: Running, result: PeerResult, plan: Plan, turn: int) -> None:
     """Neither compilers nor caches are measured as they fill; all ids of `spread` exist."""
     load = SCENARIOS["spread"].load(turn, max(plan.callers), plan.seconds / 2)
+    if turn and "reads" in peer.scenarios:
+        # Some take a second to have a thousand objects in memory, and that is what `cold` is for.
+        await running.drive(replace(load, operation="read", once=True, seconds=plan.seconds))
     if "spread" in peer.scenarios:
         adds = replace(load, once=True, seconds=FILL_SECONDS) if turn == 0 else load
         result.books.enter(adds, await running.drive(adds))
