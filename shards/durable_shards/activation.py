@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable_shards.alarms import AlarmBook
 from durable_shards.shard_events import Fired
-from durable_storage.address import Address, partition_of
+from durable_storage.address import Address
 from durable_storage.store import AlarmRow, Change, ResultRow
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Activation:
     def __init__(self, address: Address, home: Home) -> None:
         self.address = address
         self.home = home
-        self.partition = partition_of(*address)
+        self.partition = home.partition_of(address.object_id)
         self.label = b""
         self.instance: DurableObject | None = None
         self.state: bytes | None = None

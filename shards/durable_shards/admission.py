@@ -16,7 +16,7 @@ from durable_shards.errors import (
 from durable_shards.handler import HandlerSpec
 from durable_shards.spec import ClassSpec
 from durable_shards.wire import Call
-from durable_storage.address import Address, id_problem, name_problem, partition_of
+from durable_storage.address import Address, id_problem, name_problem
 from durable_storage.errors import TooLarge
 from durable_storage.limits import ID_BYTES_MAX, NAME_BYTES_MAX
 
@@ -42,10 +42,11 @@ class Admission:
         if problem := id_problem(call.object_id):
             too_long = len(call.object_id.encode(errors="surrogatepass")) > ID_BYTES_MAX
             raise (TooLarge if too_long else InvalidArguments)(problem)
-        if partition_of(call.prefix, call.object_type, call.object_id) not in self._owned:
+        if table.partition_of(call.object_id) not in self._owned:
             raise NotOwner("this object belongs to another shard; nothing was run")
-        if call.handler not in system.HANDLERS:
-            handler_of(table.spec, call.handler).bind(call.args, call.kwargs)
+        handler = table.spec.handlers.get(call.handler)
+        if handler is not None or call.handler not in system.HANDLERS:
+            (handler or handler_of(table.spec, call.handler)).bind(call.args, call.kwargs)
         if self.parked and (call.handler == "$fire" or call.handler not in system.HANDLERS):
             self._refuse_parked(call)
         return table

@@ -38,7 +38,11 @@ assert _TEXT_AT + 2 * NAME_BYTES_MAX + ID_BYTES_MAX + 2 <= PAGE_BYTES
 
 def label_of(address: Address) -> bytes:
     """What `Board.enter` takes for an object; made once per activation."""
-    text = str(address).encode()
+    return label(str(address).encode())
+
+
+def label(text: bytes) -> bytes:
+    """The same of an address as text."""
     return len(text).to_bytes(2, "little") + text
 
 

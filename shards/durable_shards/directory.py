@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from durable_shards import shard_events
+from durable_shards import board, shard_events
 from durable_shards.activation import Activation, PendingEntry
 from durable_shards.shard_events import Fired
-from durable_storage.address import Address
+from durable_shards.spec import Options, patience_of
+from durable_storage.address import Address, crc_of_class, partition_in
 from durable_storage.store import AlarmRow
 
 if TYPE_CHECKING:
     from durable_shards.shard_events import Eviction
-    from durable_shards.spec import ClassSpec, Options
+    from durable_shards.spec import ClassSpec
     from durable_shards.wire import Call
 
 
@@ -53,7 +54,10 @@ class ClassTable:
     """All objects of one class of one tenant that this shard holds; the `Home` of its activations."""
 
     __slots__ = (
+        "_class_crc",
+        "_label_head",
         "_on_sleep",
+        "_patience",
         "_watch",
         "alarms_committed",
         "asleep",
@@ -81,6 +85,9 @@ class ClassTable:
         self._watch = around.watch
         self.alarms_committed = around.alarms_committed
         self._on_sleep = around.on_sleep
+        self._class_crc = crc_of_class(prefix, spec.name)
+        self._label_head = str(Address(prefix, spec.name, "")).encode()
+        self._patience = patience_of(spec.options)
         self.live: dict[str, Activation] = {}
         self.asleep: dict[str, Hibernated] = {}
         """In the order in which they fell asleep: the first is the longest idle."""
@@ -94,10 +101,22 @@ class ClassTable:
         self.live[object_id] = act
         return act
 
+    def partition_of(self, object_id: str) -> int:
+        """Of an object of this class."""
+        return partition_in(self._class_crc, object_id)
+
+    def label_of(self, object_id: str) -> bytes:
+        """What `Board.enter` takes for an object of this class."""
+        return board.label(self._label_head + object_id.encode())
+
     def watch(self, act: Activation) -> None:
         """See to it that an object which was loaded, and stays, hibernates when it is idle for long."""
         if self.live.get(act.address.object_id) is act:
             self._watch(act)
+
+    def patience(self, object_id: str) -> float | None:
+        """Seconds of idleness after which a live object does not stay as it is; None for never."""
+        return patience_of(self.options(object_id)) if self.own_options else self._patience
 
     def options(self, object_id: str) -> Options:
         """How long an object may be idle: as its class says, unless it was woken with options of its own."""

@@ -25,6 +25,12 @@ class Home(Protocol):
     def now(self) -> datetime:
         """Wall time."""
 
+    def partition_of(self, object_id: str) -> int:
+        """Of an object of this class."""
+
+    def label_of(self, object_id: str) -> bytes:
+        """What `Board.enter` takes for an object of this class."""
+
     def engine_for(self, act: Activation) -> Any:
         """What `self.engine` is inside the object's handlers."""
 
@@ -45,6 +51,9 @@ class Home(Protocol):
 
     def watch(self, act: Activation) -> None:
         """See to it that the object hibernates when it is idle for long."""
+
+    def patience(self, object_id: str) -> float | None:
+        """Seconds of idleness after which a live object does not stay as it is; None for never."""
 
     def options(self, object_id: str) -> Options:
         """How long an object may be idle: as its class says, unless it was woken with options of its own."""

@@ -19,7 +19,6 @@ from operator import attrgetter, itemgetter
 from durable_shards.activation import Activation
 from durable_shards.clock import Clock
 from durable_shards.directory import ClassTable, Directory, Hibernated
-from durable_shards.spec import Options
 from durable_storage.store import AlarmRow
 
 SWEEP_SECONDS = 1.0
@@ -67,8 +66,9 @@ class IdleSweep:
 
     def watch(self, act: Activation) -> None:
         """Look at a live object when it may have been idle for long enough, and not when that was thought before."""
-        act.unwatch()
-        patience = patience_of(act.home.options(act.address.object_id))
+        if act.bucket is not None:
+            act.unwatch()
+        patience = act.home.patience(act.address.object_id)
         if patience is not None:
             self._put(act, min(act.last_used + patience, self._swept + LOOK_SECONDS_MAX))
 
@@ -110,7 +110,7 @@ class IdleSweep:
 
     def _look_at(self, act: Activation, now: float) -> None:
         options = act.home.options(act.address.object_id)
-        patience = patience_of(options)
+        patience = act.home.patience(act.address.object_id)
         assert patience is not None, "only objects that can lose patience are watched"
         idle_seconds = now - act.last_used
         if idle_seconds < patience:
@@ -163,12 +163,6 @@ class IdleSweep:
         for forget in chosen:
             forget()
         self.evicted += len(chosen)
-
-
-def patience_of(options: Options) -> float | None:
-    """Seconds of idleness after which a live object does not stay as it is; None for never."""
-    limits = [limit for limit in (options.hibernate_after, options.shutdown_after) if limit is not None]
-    return min(limits) if limits else None
 
 
 def _is_over(limit: float | None, seconds: float) -> bool:

@@ -1,14 +1,17 @@
 """Batched activation: loads that are wanted together are one query, and so are look-ups of idempotency keys.
 
 One query of each kind is under way at a time, and what is wanted meanwhile gathers for the next, exactly like
-commits do. While the store is away, wanted objects stay wanted; their calls leave as their deadlines pass.
+commits do. The next one is sent before the answers of the last are worked off, and these in portions between which
+the loop turns: so the store, the callers and the objects work at the same time. While the store is away, wanted objects
+stay wanted; their calls leave as their deadlines pass.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from durable_shards import shard_events
@@ -24,6 +27,8 @@ Found = TypeVar("Found")
 
 QUERY_MAX = 1000
 """Objects or keys in one query."""
+PORTION = 64
+"""Answers that are worked off before the loop turns: each may start a turn."""
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 0.5
 
@@ -34,9 +39,10 @@ class Batcher(Generic[Wanted, Found]):
     """Gathers what is wanted into one query at a time.
 
     `query` answers in the order asked. `found(wanted, answer)` takes each answer; `failed(wanted, error)` each
-    item of a query that failed and returns whether the item shall be asked for again. `what` names the items.
-    A query that failed is made once more for each tenant by itself (`tenant` tells them apart), so that one whose
-    tables are not there does not fail the others; unless the whole store is away.
+    item of a query that failed and returns whether the item shall be asked for again. `begin` comes before some of
+    these, and `done` after them. `what` names the items. A query that failed is made once more for each tenant by
+    itself (`tenant` tells them apart), so that one whose tables are not there does not fail the others; unless the
+    whole store is away.
     """
 
     def __init__(
@@ -45,6 +51,8 @@ class Batcher(Generic[Wanted, Found]):
         query: Callable[[Sequence[Wanted]], Awaitable[Sequence[Found]]],
         found: Callable[[Wanted, Found], None],
         failed: Callable[[Wanted, DurableError], bool],
+        *,
+        begin: Callable[[], object],
         done: Callable[[], None],
         tenant: Callable[[Wanted], str],
     ) -> None:
@@ -52,6 +60,7 @@ class Batcher(Generic[Wanted, Found]):
         self._query = query
         self._found = found
         self._failed = failed
+        self._begin = begin
         self._done = done
         self._tenant = tenant
         self._wanted: list[Wanted] = []
@@ -65,7 +74,7 @@ class Batcher(Generic[Wanted, Found]):
     @property
     def waiting(self) -> int:
         """Items that are still to be asked for."""
-        return len(self._wanted) + sum(map(len, self._apart))
+        return len(self._wanted) + (sum(map(len, self._apart)) if self._apart else 0)
 
     def want(self, item: Wanted) -> None:
         """Ask for `item` with the next query."""
@@ -100,24 +109,39 @@ class Batcher(Generic[Wanted, Found]):
         if task.cancelled() or self._closed:
             return
         error = task.exception()
-        again: list[Wanted] = []
         if error is None:
             self._retry_seconds = RETRY_SECONDS_MIN
-            for item, answer in zip(items, task.result(), strict=True):
-                try:
-                    self._found(item, answer)
-                except Exception:
-                    log.exception("an answer of the store could not be worked off; the others are")
-        elif not self._split(items, error):
-            again = self._work_off_failure(items, error)
+            self._ask_again(pauses=False)
+            self._work_off(zip(items, task.result(), strict=True))
+            return
+        self._begin()
+        again = [] if self._split(items, error) else self._work_off_failure(items, error)
         self._wanted[:0] = again
-        if (self._wanted or self._apart) and self._scheduled is None and self._task is None:
-            loop = asyncio.get_running_loop()
-            if again and not self._apart:
-                self._scheduled = loop.call_later(self._retry_seconds, self._start)
-                self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
-            else:
-                self._scheduled = loop.call_soon(self._start)
+        self._ask_again(pauses=bool(again))
+        self._done()
+
+    def _ask_again(self, *, pauses: bool) -> None:
+        """Make the next query, if anything is wanted: now, or after a pause."""
+        if self._apart or (self._wanted and not pauses):
+            self._start()
+        elif self._wanted:
+            self._scheduled = asyncio.get_running_loop().call_later(self._retry_seconds, self._start)
+            self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
+
+    def _work_off(self, answers: Iterator[tuple[Wanted, Found]]) -> None:
+        """Take in a portion of the answers, and see to it that the others follow."""
+        if self._closed:
+            return
+        self._begin()
+        found, taken = self._found, 0
+        for item, answer in islice(answers, PORTION):
+            taken += 1
+            try:
+                found(item, answer)
+            except Exception:
+                log.exception("an answer of the store could not be worked off; the others are")
+        if taken == PORTION:
+            asyncio.get_running_loop().call_soon(self._work_off, answers)
         self._done()
 
     def _split(self, items: list[Wanted], error: BaseException) -> bool:
@@ -149,26 +173,35 @@ class Loader:
         self,
         store: Store,
         gate: Gate,
+        go_on: Callable[[Activation], None],
+        rest: Callable[[], None],
         *,
         shard: int,
-        looked_up: Callable[[Activation, Call, ResultRow | None], None],
-        resume: Callable[[Activation], None],
     ) -> None:
+        """`go_on` takes each object that waits for nothing more, and `rest` comes when some have."""
         self._store = store
         self._gate = gate
         self._shard = shard
-        self._on_looked_up = looked_up
-        self._resume = resume
+        self.on_looked_up: Callable[[Activation, Call, ResultRow | None], None] = _nobody
+        """Takes the result, or none, of each key."""
+        self._go_on = go_on
         self._objects: Batcher[Activation, Stored | None] = Batcher(
-            "objects", self._load, self._loaded, self._load_failed, gate.released, lambda act: act.address.prefix
+            "objects",
+            self._load,
+            self._loaded,
+            self._load_failed,
+            begin=gate.tick,
+            done=rest,
+            tenant=lambda act: act.address.prefix,
         )
         self._keys: Batcher[tuple[Activation, Call], ResultRow | None] = Batcher(
             "idempotency keys",
             self._look_up,
             self._looked_up,
             self._look_up_failed,
-            gate.released,
-            lambda wanted: wanted[0].address.prefix,
+            begin=gate.tick,
+            done=rest,
+            tenant=lambda wanted: wanted[0].address.prefix,
         )
         self.loads = 0
 
@@ -199,19 +232,18 @@ class Loader:
     def _loaded(self, act: Activation, stored: Stored | None) -> None:
         self.loads += 1
         if stored is not None:
-            act.state, act.version = stored.state, stored.version
-            if stored.alarms:
-                act.alarms_now = {row.name: row for row in stored.alarms}
+            act.state, act.version, alarms = stored
+            if alarms:
+                act.alarms_now = {row.name: row for row in alarms}
             act.durable = (act.state, act.version, act.alarms_now)
         act.paused -= 1
         shard_events.activated(act, "store")
-        self._gate.tick()
-        self._resume(act)
+        self._go_on(act)
         act.home.watch(act)
 
     def _load_failed(self, act: Activation, error: DurableError) -> bool:
         """Tell the callers, and forget the object; but while the store is merely away, wait as long as they do."""
-        now = self._gate.tick()
+        now = self._gate.now
         waits = _is_away(error)
         queue = act.mailbox()
         for _ in range(len(queue)):
@@ -234,20 +266,23 @@ class Loader:
     def _looked_up(self, wanted: tuple[Activation, Call], row: ResultRow | None) -> None:
         act, call = wanted
         act.paused -= 1
-        self._gate.tick()
-        self._on_looked_up(act, call, row)
-        self._resume(act)
+        self.on_looked_up(act, call, row)
+        self._go_on(act)
 
     def _look_up_failed(self, wanted: tuple[Activation, Call], error: DurableError) -> bool:
         act, call = wanted
-        if _is_away(error) and self._gate.tick() < call.deadline and act.head is call:
+        if _is_away(error) and self._gate.now < call.deadline and act.head is call:
             return True
         act.paused -= 1
         if act.head is call:
             act.head = None
             self._gate.refuse(call, error)
-        self._resume(act)
+        self._go_on(act)
         return False
+
+
+def _nobody(*_: Any) -> None:
+    raise AssertionError("somebody has to take what was looked up")
 
 
 def _is_away(error: BaseException) -> bool:

@@ -41,7 +41,7 @@ from durable_shards.system_parts import Parts
 from durable_shards.turn import Turns
 from durable_shards.wire import FLAG_ONE_WAY, Call, Peer
 from durable_storage.errors import DurableError
-from durable_storage.store import AlarmRow, Claim, ResultRow, Store
+from durable_storage.store import AlarmRow, Claim, Store
 from durable_storage.writer import Writer
 
 log = logging.getLogger("durable_engine.shard")
@@ -49,8 +49,7 @@ log = logging.getLogger("durable_engine.shard")
 RENEW_SECONDS = 0.5
 UNCOMMITTED_PER_MAILBOX = 10
 """Answers of one object that may wait for commits, as a multiple of its mailbox."""
-UNWIND_SECONDS = 1.0
-"""How long cancelled handlers may clean up when the shard closes."""
+UNWIND_SECONDS = 1.0  # how long cancelled handlers may clean up when the shard closes
 
 
 class Shard:
@@ -79,7 +78,7 @@ class Shard:
         self.gate = Gate(store, self.clock, self.resume, self.stop)
         number = settings.shard
         self.writer = Writer(store, self.clock.monotonic, self._committed, self.gate.released, self.stop, number)
-        self.loader = Loader(store, self.gate, shard=number, looked_up=self._looked_up, resume=self.resume)
+        self.loader = Loader(store, self.gate, self._go_on, self._rest, shard=number)
         self.keys = Keys(
             self.gate,
             self.clock,
@@ -88,6 +87,7 @@ class Shard:
             look_up=self.loader.look_up,
             run=self.run,
         )
+        self.loader.on_looked_up = self.keys.looked_up
         self.idle = IdleSweep(self.clock, settings.memory_bytes_max)
         self.directory = Directory(
             registry.classes,
@@ -269,6 +269,10 @@ class Shard:
 
     def resume(self, act: Activation) -> None:
         """Go on with what waits for the object after whatever was in the way; then let the answers leave."""
+        self._go_on(act)
+        self._rest()
+
+    def _go_on(self, act: Activation) -> None:
         if self.closed:
             return
         while (call := mailbox.take(act)) is not None:
@@ -281,17 +285,17 @@ class Shard:
                 self._fail_unexpectedly(call, error)
         if act.evicting and act.clean:
             act.home.evict(act)
-        self.board.leave()
-        self.gate.released()
+
+    def _rest(self) -> None:
+        if not self.closed:
+            self.board.leave()
+            self.gate.released()
 
     def _fail_unexpectedly(self, call: Call, error: Exception) -> None:
         """A bug of ours with one call: its neighbours in the message must not suffer, and its caller must hear."""
         log.error("call %s.%s failed in an unexpected way", call.object_type, call.handler, exc_info=error)
         problem = f"the shard failed in an unexpected way: {type(error).__name__}: {error}"
         self.gate.refuse(call, DurableError(problem, outcome="unknown"))
-
-    def _looked_up(self, act: Activation, call: Call, row: ResultRow | None) -> None:
-        self.keys.looked_up(act, call, row)
 
     def _engine_for(self, act: Activation) -> Any:
         """What `self.engine` is inside the object's handlers."""
@@ -311,8 +315,7 @@ class Shard:
         self.board.acknowledged(self.store.epoch, self.store.seq)
 
     def _beat(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._heartbeat = loop.call_later(RENEW_SECONDS, self._beat)
+        self._heartbeat = asyncio.get_running_loop().call_later(RENEW_SECONDS, self._beat)
         self.gate.lease.renew_if_ageing()
         if self._purge is not None:
             self._purge.look()

@@ -54,6 +54,12 @@ class Options:
     """Store a new object with its first call, even one that changes nothing."""
 
 
+def patience_of(options: Options) -> float | None:
+    """Seconds of idleness after which a live object does not stay as it is; None for never."""
+    limits = [limit for limit in (options.hibernate_after, options.shutdown_after) if limit is not None]
+    return min(limits) if limits else None
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class ClassSpec:
     """All that the engine knows about a class of objects."""

@@ -18,7 +18,7 @@ from contextvars import copy_context
 from typing import Any, Protocol
 
 from durable_shards.activation import Activation, PendingEntry, SuspendedTurn
-from durable_shards.board import Board, label_of
+from durable_shards.board import Board
 from durable_shards.clock import Clock
 from durable_shards.deadlines import Deadlines
 from durable_shards.errors import HandlerFailed
@@ -156,7 +156,7 @@ class Turns:
         """Make a live instance. False when `call` cannot go on now: it was answered, or waits for `after_load`."""
         spec = act.home.spec
         if not act.label:
-            act.label = label_of(act.address)
+            act.label = act.home.label_of(act.address.object_id)
         self._board.enter(act.label)
         try:
             stored = act.state if act.version else None

@@ -26,6 +26,16 @@ def partition_of(prefix: str, object_type: str, object_id: str) -> int:
     return crc32(f"{prefix}\0{object_type}\0{object_id}".encode()) % PARTITIONS
 
 
+def partition_in(class_crc: int, object_id: str) -> int:
+    """The same, from the CRC of what comes before the id (`crc_of_class`): for those who ask for many of one class."""
+    return crc32(object_id.encode(), class_crc) % PARTITIONS
+
+
+def crc_of_class(prefix: str, object_type: str) -> int:
+    """What `partition_in` begins with."""
+    return crc32(f"{prefix}\0{object_type}\0".encode())
+
+
 def partitions_of_shard(shard: int, shards: int) -> range:
     """The contiguous partitions that shard number `shard` of `shards` owns; sizes differ by one at most."""
     return range(shard * PARTITIONS // shards, (shard + 1) * PARTITIONS // shards)
@@ -36,6 +46,8 @@ def id_problem(object_id: object) -> str | None:
 
     Ids are compared byte by byte; nothing is normalised, so two spellings of one glyph are two objects.
     """
+    if type(object_id) is str and object_id.isascii() and 0 < len(object_id) <= ID_BYTES_MAX and "\0" not in object_id:
+        return None
     return _text_problem("object id", object_id, ID_BYTES_MAX)
 
 

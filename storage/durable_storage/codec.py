@@ -141,7 +141,9 @@ class StateCodec:
         Raises PersistenceFailed.
         """
         data = self.encode(obj)
-        if stored is None or data == stored or not self._compiler.has_dataclass:
+        if data == stored:
+            return stored  # one text, not two that are equal
+        if stored is None or not self._compiler.has_dataclass:
             return data
         found = raw_fields(stored)
         if self._version_in(found) != self.version or not self._keep_nested(obj.__dict__, found):

@@ -19,7 +19,6 @@ from durable_storage.errors import Fenced
 from durable_storage.ownership import Ownership
 from durable_storage.queries import queries
 from durable_storage.sqlite_alarms import (
-    alarm_of,
     alarm_row,
     due_alarm_of,
     from_microseconds,
@@ -27,6 +26,7 @@ from durable_storage.sqlite_alarms import (
     microseconds,
     served_arguments,
 )
+from durable_storage.sqlite_load import load
 from durable_storage.store import Change, Claim, DueAlarm, KeyExists, ListedAlarm, ResultRow, Served, Stored
 
 BUSY_SECONDS: Final = 5.0
@@ -231,17 +231,8 @@ class ShardFile:
     # Reading
 
     def load(self, keys: Sequence[tuple[str, str]]) -> list[Stored | None]:
-        """Objects by (object_type, object_id), of one moment."""
-        with self.transaction("BEGIN"):
-            return [self._load(key) for key in keys]
-
-    def _load(self, key: tuple[str, str]) -> Stored | None:
-        rows = self._fetch("load_object", key)
-        alarms = tuple(map(alarm_of, self._fetch("load_alarms", key)))
-        if rows:
-            state, version = rows[0]
-            return Stored(state, version, alarms)
-        return Stored(None, 0, alarms) if alarms else None
+        """Objects by (object_type, object_id), each with its alarms as of one moment."""
+        return load(self._run, self.transaction, keys)
 
     def load_results(self, keys: Sequence[tuple[str, str, str]], now: int) -> list[ResultRow | None]:
         """Unexpired results by (object_type, object_id, key)."""

@@ -21,6 +21,7 @@ from durable_shards import (
     turn,
 )
 from durable_storage import memory, storage_events, writer
+from durable_storage.address import partition_of
 from durable_storage.store import Change, Store
 from tests.plants.plant import Bed
 from tests.plants.surgery import rewrite, rewrite_sql
@@ -190,7 +191,7 @@ def unbounded_mailbox() -> None:
     reason="DID NOT RAISE",
 )
 def expired_call_runs() -> None:
-    rewrite(shard.Shard.resume, ("if call.deadline < self.gate.now:", "if False:"))
+    rewrite(shard.Shard._go_on, ("if call.deadline < self.gate.now:", "if False:"))
 
 
 @bed.plant(
@@ -377,7 +378,7 @@ def unknown_alarm_dropped() -> None:
     async def tidy(self: shard.Shard) -> None:
         listed = await self.store.list_alarms("", self.registry.served(), None, 1000)
         gone = [
-            Change(each.address, activation.partition_of(*each.address), alarms_cleared=[each.row.name])
+            Change(each.address, partition_of(*each.address), alarms_cleared=[each.row.name])
             for each in listed
             if not each.row.is_parked
         ]
