@@ -50,11 +50,10 @@ class AlarmDriver:
             self.scheduler.armed(act.address, armed)
 
     def _fire(self, alarm: DueAlarm, peer: Firing) -> None:
-        fire = partial(self._call, alarm, peer, "$fire", [alarm.name, alarm.at.isoformat()])
         if self._gate.holds_lease():
-            fire()
+            self._call(alarm, peer, "$fire", [alarm.name, alarm.at])
         else:
-            self._gate.lease.when_confirmed(fire)
+            self._gate.lease.when_confirmed(partial(self._call, alarm, peer, "$fire", [alarm.name, alarm.at]))
 
     def _failed(self, alarm: DueAlarm, problem: str, peer: Firing) -> None:
         self._call(alarm, peer, "$alarm_failed", [alarm.name, alarm.at.isoformat(), problem, "retry"])

@@ -18,6 +18,7 @@ from durable_shards import system_alarms
 from durable_shards.activation import NO_ALARMS, Activation
 from durable_shards.errors import InvalidArguments, ReentrantCall
 from durable_shards.failures import as_durable_error
+from durable_shards.firing import Firing
 from durable_shards.system_parts import Parts, reply
 from durable_shards.wire import Call
 from durable_storage.codec import SCHEMA
@@ -27,7 +28,9 @@ from durable_storage.errors import StateUnreadable
 def run(parts: Parts, act: Activation, call: Call) -> None:
     """Run a system handler on a loaded object and answer through its gate."""
     try:
-        arguments = msgspec.convert((*call.args,), SIGNATURES[call.handler])
+        # What the shard's own scheduler fires was never on the wire.
+        own = call.handler == "$fire" and isinstance(call.peer, Firing)
+        arguments: Any = call.args if own else msgspec.convert((*call.args,), SIGNATURES[call.handler])
     except msgspec.ValidationError as error:
         parts.gate.refuse(call, InvalidArguments(f"{call.handler}: {error}"))
         return
