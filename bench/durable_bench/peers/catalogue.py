@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from durable_bench.peers.ceilings import GroupCommit
+from durable_bench.peers.dbos import Dbos
+from durable_bench.peers.durable_actors import DurableActors
 from durable_bench.peers.echo import Echo
 from durable_bench.peers.ours import DurableEngine
 from durable_bench.peers.peer import Peer
 from durable_bench.peers.pgbench import Pgbench
+from durable_bench.peers.reboot import Reboot
 from durable_bench.peers.restate import Restate
 from durable_bench.peers.workerd import Workerd
 
@@ -27,5 +30,8 @@ PEERS: dict[str, Makes] = {
     "group-postgres": lambda _: GroupCommit("postgres"),
     "workerd": Workerd,
     "restate": Restate,
+    "reboot": Reboot,
+    "dbos": Dbos,
+    "durable-actors": DurableActors,
     "http-echo": Echo,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,31 @@ async def pip_install(folder: Path, packages: Mapping[str, str], *more: str) -> 
     return python
 
 
+async def generate(
+    words: Sequence[str | Path], folder: Path, source: Path, makes: Path, env: Mapping[str, str] | None = None
+) -> None:
+    """Run a generator of a peer in `folder`, unless what it makes of `source` is there and newer. Raises NotAvailable.
+
+    `env` is added to ours.
+    """
+    if _is_newer(makes, source):
+        return
+    await _run([str(word) for word in words], folder, env)
+    # A generator that changes nothing need not touch its files.
+    _touch(makes)
+    if not _is_newer(makes, source):
+        raise NotAvailable(f"{' '.join(map(str, words))} did not make {makes}")
+
+
+def _is_newer(makes: Path, source: Path) -> bool:
+    return makes.exists() and makes.stat().st_mtime >= source.stat().st_mtime
+
+
+def _touch(makes: Path) -> None:
+    if makes.exists():
+        makes.touch()
+
+
 def chosen_versions(pinned: Mapping[str, str], overrides: Mapping[str, str]) -> dict[str, str]:
     """The pinned versions with those that the user asks for in their place."""
     return {name: overrides.get(name, version) for name, version in pinned.items()}
@@ -85,9 +111,11 @@ def _anew(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-async def _run(words: Sequence[str], folder: Path) -> None:
+async def _run(words: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
     try:
-        process = await asyncio.create_subprocess_exec(*words, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
+        process = await asyncio.create_subprocess_exec(
+            *words, cwd=folder, env=os.environ | dict(env or {}), stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
+        )
     except OSError as error:
         raise NotAvailable(f"{words[0]} cannot be run: {error}") from error
     try:

@@ -196,11 +196,16 @@ async def _until_ended(process: Process) -> None:
 
 
 def python_worker(
-    module: str, *arguments: str, python: Path | None = None, installed: Path | None = None
+    module: str,
+    *arguments: str,
+    python: Path | None = None,
+    installed: Path | None = None,
+    import_paths: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The `words` and `env` of a worker in Python: here, or in an environment that has none of our dependencies.
 
-    The other environment sees `durable_bench`, by a link below `installed`, and nothing else that is installed here.
+    The other environment sees `durable_bench`, by a link below `installed`, what is in the `import_paths`, and nothing
+    else that is installed here.
     """
     name = f"durable_bench.peers.workers.{module}"
     if python is None or installed is None:
@@ -211,4 +216,5 @@ def python_worker(
     if not (link.is_symlink() and link.readlink() == target):
         link.unlink(missing_ok=True)
         link.symlink_to(target)
-    return {"words": [python, "-m", name, *arguments], "env": {"PYTHONPATH": str(link.parent)}}
+    seen = os.pathsep.join(map(str, (link.parent, *import_paths)))
+    return {"words": [python, "-m", name, *arguments], "env": {"PYTHONPATH": seen}}
