@@ -22,8 +22,11 @@ PLACES = ("/usr/lib/postgresql", "/usr/local/pgsql", "/opt/homebrew/opt")
 
 
 @contextmanager
-def postgres_server(directory: Path) -> Iterator[str]:
-    """Start a server in `directory` for the time of the block; gives its URL. Started there again, it goes on."""
+def postgres_server(directory: Path, connections_max: int = 100) -> Iterator[str]:
+    """Start a server in `directory` for the time of the block; gives its URL. Started there again, it goes on.
+
+    As it comes it takes 100 connections at once.
+    """
     binaries = find_binaries()
     directory.mkdir(parents=True, exist_ok=True)
     user = _unprivileged()
@@ -32,7 +35,7 @@ def postgres_server(directory: Path) -> Iterator[str]:
     data = directory / "data"
     if not (data / "PG_VERSION").exists():
         _run(user, binaries / "initdb", "-D", data, "-U", "durable", "-A", "trust", "-E", "UTF8", "--no-locale")
-    options = f"-c listen_addresses='' -c unix_socket_directories='{directory}'"
+    options = f"-c listen_addresses='' -c unix_socket_directories='{directory}' -c max_connections={connections_max}"
     _run(user, binaries / "pg_ctl", "-D", data, "-w", "-l", directory / "log", "-o", options, "start")
     try:
         yield f"postgresql://durable@/postgres?host={quote(str(directory))}"

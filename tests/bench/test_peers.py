@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -246,3 +249,28 @@ def test_the_histogram_of_a_worker_keeps_three_digits_and_every_call() -> None:
     assert latency == {1: 1, 999: 1, 1_230: 1, 1_240: 1, 98_800: 2}
     outcome = Outcome(6, 1.0, latency, 0.1)
     assert [outcome.percentile_ms(rank) for rank in (0.0, 0.5, 0.99, 1.0)] == [0.001, 1.23, 98.8, 98.8]
+
+
+def test_a_run_that_is_told_to_stop_stops_its_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM in the middle of a load: the peer's block is left, and the exit code says what ended the run."""
+    left: list[str] = []
+
+    class Endless(FakePeer):
+        @asynccontextmanager
+        async def start(self, folder: Path, installed: Path) -> AsyncIterator[FakePeer]:
+            try:
+                yield self
+            finally:
+                left.append("stopped")
+
+        async def drive(self, load: Load) -> Outcome:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError("it is cancelled before")
+
+    monkeypatch.setattr("durable_bench.peers.__main__.PEERS", {"endless": lambda _: Endless("endless")})
+
+    assert main(["endless", "--json", str(tmp_path / "never.json")]) == 128 + signal.SIGTERM
+
+    assert left == ["stopped"]
+    assert not (tmp_path / "never.json").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,7 +110,17 @@ def main(arguments: list[str] | None = None) -> int:
         for scenario in SCENARIOS.values():
             print(f"{scenario.name:18} {scenario.title}")
         return 0
-    return asyncio.run(measure(options))
+    try:
+        return asyncio.run(_until_told_to_stop(options))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+
+
+async def _until_told_to_stop(options: argparse.Namespace) -> int:
+    """SIGTERM ends a run as Ctrl-C does: no server and no worker stays behind."""
+    measuring = asyncio.ensure_future(measure(options))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
+    return await measuring
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from durable_bench.postgres_server import find_binaries, postgres_server
 
 THREADS = 2
 """Of pgbench: on two cores more gain nothing."""
+CONNECTIONS_MAX = 1_100
+"""Of its server: each caller has one."""
 _ADD = """\
 INSERT INTO counters (id, count) VALUES ('{prefix}' || {number}, 1)
 ON CONFLICT (id) DO UPDATE SET count = counters.count + 1;
@@ -50,7 +52,7 @@ class Pgbench:
     @asynccontextmanager
     async def start(self, folder: Path, installed: Path) -> AsyncIterator[RunningPgbench]:
         """Raises NotAvailable."""
-        with postgres_server(folder / "postgres") as url:
+        with postgres_server(folder / "postgres", CONNECTIONS_MAX) as url:
             running = RunningPgbench(url, folder, postmaster(folder / "postgres"))
             await running.execute(TABLE)
             yield running
