@@ -33,6 +33,8 @@ class Calling:
     def __init__(self, prefix: str | None, exactly_once: bool, call_timeout: Timeout) -> None:
         self._backend: Backend | None = None
         self._submit: Submit = self._refuse
+        self._submit_plain: Submit = self._refuse
+        """The same without the keys of `exactly_once`."""
         self._prefix = "" if prefix is None else prefix
         check_prefix(self._prefix)
         self._call_timeout = in_seconds(call_timeout)
@@ -158,9 +160,10 @@ class Calling:
         """Open (or close, with None). What a call needs is decided here, once, and not by each call."""
         self._backend = backend
         if backend is None:
-            self._submit = self._refuse
+            self._submit = self._submit_plain = self._refuse
         else:
             self._submit = self._submit_keyed if self._exactly_once else backend.submit
+            self._submit_plain = backend.submit
 
     def _submit_keyed(
         self,
@@ -178,7 +181,7 @@ class Calling:
         if key is None:
             key = next(self._keys)
             flags |= FLAG_FRESH | FLAG_AUTO_KEY
-        return self._opened().submit(target, handler, args, kwargs, timeout, key, flags, chain, trace, decode)
+        return self._submit_plain(target, handler, args, kwargs, timeout, key, flags, chain, trace, decode)
 
     @staticmethod
     def _refuse(*_: Any) -> asyncio.Future[Any]:

@@ -13,7 +13,10 @@ entry is durable. This is the output gate of Cloudflare's Durable Objects, kept 
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from durable_shards.alarms import AlarmBook
 from durable_shards.shard_events import Fired
@@ -201,8 +204,9 @@ class Activation:
             if len(row.result) > RECENT_RESULT_BYTES_MAX:
                 keys.pop(row.key, None)
         uncommitted = len(self.newest.results or ()) if self.newest is not None else 0
-        for oldest in list(keys)[: max(0, len(keys) - max(RECENT_RESULTS_MAX, uncommitted))]:
-            del keys[oldest]
+        if (surplus := len(keys) - max(RECENT_RESULTS_MAX, uncommitted)) > 0:
+            for oldest in list(islice(keys, surplus)):
+                del keys[oldest]
 
     def _forget_keys(self, entry: PendingEntry) -> None:
         if self.keys is not None:
@@ -268,14 +272,14 @@ class SuspendedTurn:
         self.act.book = self.act.sends = None
 
 
-class KeyMemory:
-    """A recent idempotency result of a live object, so that a quick retry needs no look-up."""
+class KeyMemory(msgspec.Struct, gc=False):
+    """A recent idempotency result of a live object, so that a quick retry needs no look-up.
 
-    __slots__ = ("fingerprint", "result")
+    There are hundreds of them for each object, and the garbage collector need not look at any.
+    """
 
-    def __init__(self, fingerprint: int, result: bytes) -> None:
-        self.fingerprint = fingerprint
-        self.result = result
+    fingerprint: int
+    result: bytes
 
 
 class PendingEntry:

@@ -8,7 +8,7 @@ and the call runs again as the retry it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -44,10 +44,14 @@ class Keys:
     ) -> None:
         self._gate = gate
         self._clock = clock
-        self._retention = retention
-        self._auto_retention = auto_retention
         self._look_up = look_up
         self._run = run
+        self._kept_for = (retention, auto_retention)
+        self._timeout_ms_usual = int(min(self._kept_for).total_seconds() * 1000)
+        """Nobody who waits no longer than this sends his call again when its result is gone."""
+        self._expiries_at = gate.now
+        self._expiries = self._expiries_now()
+        """When what is stored now expires: results of a user's keys, and of those that clients make."""
 
     def first_time(self, act: Activation, call: Call) -> bool:
         """Whether the call is to be run now; if not, it was answered or waits for a look-up."""
@@ -80,10 +84,20 @@ class Keys:
     def row(self, call: Call, result: Any) -> ResultRow:
         """The row that lets a retry hear this result, for as long as its caller may still send the call again."""
         assert call.key is not None
-        retention = self._auto_retention if call.flags & FLAG_AUTO_KEY else self._retention
-        time_left = timedelta(milliseconds=min(call.timeout_ms, TIMEOUT_MILLISECONDS_MAX))
-        expires_at = self._clock.now() + max(retention, time_left)
+        if self._expiries_at != self._gate.now:  # once per batch of work, not per call
+            self._expiries_at = self._gate.now
+            self._expiries = self._expiries_now()
+        kind = 1 if call.flags & FLAG_AUTO_KEY else 0
+        expires_at = self._expiries[kind]
+        if call.timeout_ms > self._timeout_ms_usual:
+            time_left = timedelta(milliseconds=min(call.timeout_ms, TIMEOUT_MILLISECONDS_MAX))
+            expires_at = max(expires_at, self._clock.now() + time_left)
         return ResultRow(call.key, call.fingerprint, encode_value(result), expires_at)
+
+    def _expiries_now(self) -> tuple[datetime, datetime]:
+        now = self._clock.now()
+        of_users, of_clients = self._kept_for
+        return now + of_users, now + of_clients
 
     def _answer_again(self, act: Activation, call: Call, memory: KeyMemory) -> None:
         assert call.peer is not None

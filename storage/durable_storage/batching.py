@@ -67,10 +67,12 @@ def _is_one_plain_unit(changes: Sequence[Change]) -> bool:
     prefix = changes[0].address.prefix
     size = 0
     for change in changes:
-        if change.address.prefix != prefix or change.results or change.alarms_set:
+        if change.address.prefix != prefix or change.alarms_set:
             return False
         if change.state is not None:
             size += len(change.state)
+        for row in change.results:
+            size += len(row.result)
     return size <= BATCH_BYTES_MAX
 
 

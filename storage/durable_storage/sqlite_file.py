@@ -211,11 +211,14 @@ class ShardFile:
             self._run(SQL["set_alarm"], alarm_row(change, alarm))
 
     def _apply_results(self, changes: Sequence[Change], now: int) -> None:
-        rows = [
-            (*change.address[1:], key, fingerprint, result, microseconds(expires_at), now)
-            for change in changes
-            for key, fingerprint, result, expires_at in change.results
-        ]
+        rows = []
+        known, expiry = None, 0
+        for change in changes:
+            _, object_type, object_id = change.address
+            for key, fingerprint, result, expires_at in change.results:
+                if expires_at is not known:  # many were kept at one moment
+                    known, expiry = expires_at, microseconds(expires_at)
+                rows.append((object_type, object_id, key, fingerprint, result, expiry, now))
         if rows:
             before = self._connection.total_changes()
             self._run_many(SQL["store_result"], rows)
