@@ -15,6 +15,7 @@ import pytest
 
 from durable_bench.peers import kills
 from durable_bench.peers.kills import kill
+from durable_bench.peers.peer import NotAvailable
 from durable_bench.peers.results import Killed
 from durable_bench.peers.scenarios import ALL
 from durable_bench.peers.turns import Plan, run
@@ -57,7 +58,10 @@ class Running:
         """Every call after the death of the process fails."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        calls = self.made
+        if load.once:
+            await self.add(5)
+            return Outcome(5, 1.0, {}, 0.1, {}, 1)
+        calls = self.made - 5
         while True:
             try:
                 self.process.stdin.write(b"add\n")
@@ -136,6 +140,36 @@ async def test_a_peer_that_does_not_come_back_is_told(tmp_path: Path) -> None:
     killed = await kill(Counting(dies=True), tmp_path, tmp_path)
 
     assert str(killed) == "kill -9: no verdict: it did not come back: OSError: its files are broken"
+
+
+async def test_a_peer_that_refuses_at_first_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may wait until the dead have lost their leases; one that refuses for ever is told."""
+    monkeypatch.setattr(kills, "LOOK_AGAIN_SECONDS", 0)
+    refusals = iter([NotAvailable("leased")] * 3)
+    whole = Running.total
+
+    async def total(self: Running, prefix: str, count: int) -> int:
+        if error := next(refusals, None):
+            raise error
+        return await whole(self, prefix, count)
+
+    monkeypatch.setattr(Running, "total", total)
+    assert (await kill(Counting(), tmp_path, tmp_path)).reason is None
+
+    refusals = iter([NotAvailable("leased")] * 99)
+    assert (await kill(Counting(), tmp_path, tmp_path)).reason == "it did not come back: leased"
+
+
+async def test_a_peer_that_acknowledged_nothing_has_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing lost of nothing says nothing."""
+
+    async def drive(self: Running, load: Load) -> Outcome:
+        return Outcome(0, 1.0, {}, 0.1, {"TimeoutError: too slow": 64}, 0)
+
+    monkeypatch.setattr(Running, "drive", drive)
+    killed = await kill(Counting(), tmp_path, tmp_path)
+
+    assert str(killed) == "kill -9: no verdict: no add was acknowledged before it was killed"
 
 
 async def test_a_library_in_the_process_that_counts_is_not_killed(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """durable-actors: classes in Python below a runtime in Rust, on its local server, the one that needs no cloud.
 
-Each live object is three processes, some 100 MB, and starts in a third of a second. So there are 64 of them in place of
+Each live object is three processes, some 100 MB, and starts in a third of a second. So there are 16 of them in place of
 the thousand that others have, and none of the scenarios that touch ids for the first time.
 """
 
@@ -17,8 +17,8 @@ from durable_bench.peers.processes import Worker, free_port, python_worker, serv
 from durable_bench.peers.workers.load import Load, Outcome
 
 PINNED = {"durable-actors": "0.12.3", "durable-actors-runtime": "0.12.3"}
-OBJECTS = 64
-STARTING = 8
+OBJECTS = 16
+STARTING = 4
 """Objects that are started at once."""
 START_SECONDS = 60.0
 """For all of them."""

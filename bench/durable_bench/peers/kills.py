@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from durable_bench.peers.peer import NotAvailable, Peer, Running
@@ -19,8 +21,14 @@ from durable_bench.peers.workers.load import Load, Outcome
 
 IDS = 64
 CALLERS = 64
+FEW_CALLERS = 4
+FIRST_SECONDS = 10.0
+"""For the first add of each id, before the load in which it is killed."""
 SECONDS = 3.0
 KILLED_AFTER_SECONDS = 1.5
+LOOKS = 6
+"""At the counts of a peer that refuses to read them at first: it may wait for the leases of the dead to run out."""
+LOOK_AGAIN_SECONDS = 5.0
 PREFIX = "killed-"
 
 
@@ -40,13 +48,15 @@ async def kill(peer: Peer, folder: Path, installed: Path) -> Killed:
         return Killed(reason=_said(outcome))
     try:
         async with peer.start(folder, installed) as running:
-            found = await running.total(PREFIX, outcome.ids_used)
+            found = await _found(running, outcome.ids_used)
     except Exception as error:
         return Killed(reason=f"it did not come back: {_said(error)}")
     return Killed(outcome.calls, outcome.failed, found)
 
 
 async def _killed_under_load(running: Running) -> Outcome:
+    # Objects that take a second to start would leave nothing to kill.
+    first = await running.drive(Load("add", PREFIX, IDS, FEW_CALLERS, FIRST_SECONDS, once=True))
     driving = asyncio.create_task(running.drive(Load("add", PREFIX, IDS, CALLERS, SECONDS)))
     done, _ = await asyncio.wait([driving], timeout=KILLED_AFTER_SECONDS)
     if not done:
@@ -57,7 +67,20 @@ async def _killed_under_load(running: Running) -> Outcome:
             driving.cancel()
             await asyncio.wait([driving])
             raise NotAvailable("its store is in the process that makes the calls")
-    return await driving
+    outcome = await driving
+    if not outcome.calls:
+        raise NotAvailable("no add was acknowledged before it was killed")
+    errors = dict(Counter(first.errors) + Counter(outcome.errors))
+    return replace(outcome, calls=first.calls + outcome.calls, errors=errors, ids_used=IDS)
+
+
+async def _found(running: Running, ids: int) -> int:
+    for _ in range(LOOKS - 1):
+        try:
+            return await running.total(PREFIX, ids)
+        except NotAvailable:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    return await running.total(PREFIX, ids)
 
 
 def _victims(running: Running) -> Sequence[int]:
