@@ -68,9 +68,10 @@ DUMP_SIGNAL: Final = signal.SIGUSR2
 """Writes the stacks of all threads to the dump file, whatever the process is doing."""
 GC_THRESHOLDS: Final = (50_000, 20, 1_000)
 """Rare collections, and of everything almost never: +46 % while objects are being created."""
-SWITCH_SECONDS: Final = 0.0005
-"""How long the loop may keep the store's writer thread from the interpreter: ten times less than Python's default,
-since an fsync that ended waits for it."""
+SWITCH_SECONDS: Final = 0.00005
+"""How long the loop may keep the store's writer thread from the interpreter, since an fsync that ended waits for it. It
+must be less than the time between two looks of a busy loop at its sockets: each of these lets go of the interpreter and
+takes it back before the thread is awake, and the thread begins to count anew (docs/decisions/fairness.md)."""
 _LINGER_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 0.05
 """When no message came for this long, every client has heard that the shard takes no more calls."""

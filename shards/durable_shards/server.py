@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from durable_shards import wire
+from durable_shards.backlog import PORTION, Backlog
 from durable_shards.errors import ProtocolProblem, error_to_wire
 from durable_shards.network import Network, ZmqNetwork
 from durable_shards.peers import ReplyHub, ZmqPeer
@@ -22,8 +23,6 @@ from durable_shards.wire import BrokenCall, Call, Peer, Request, RoutingTable
 from durable_storage.errors import DurableError, TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX
 
-CALLS_PER_TICK: Final = 64
-"""A larger message is worked on in portions, so that the store and the client work on the first while we go on."""
 REQUESTS_MAX: Final = 1_000
 """Requests under way in one process; beyond it they are refused."""
 
@@ -80,6 +79,7 @@ class ShardServer:
         network = network or ZmqNetwork()
         self._transport = network.listen(endpoint, self._on_message, loop, on_drained=self.flush)
         self._hub = ReplyHub(self._transport, loop)
+        self._backlog = Backlog(loop, self._work_on_portion, hold=self._transport.hold, go_on=self._transport.go_on)
         self._routes: RoutingTable | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_scheduled = False
@@ -148,27 +148,20 @@ class ShardServer:
             self._answer_broken(peer, broken)
         if len(message) > ARGUMENTS_BYTES_MAX:
             calls = [call for call in calls if self._fits(peer, call)]
-        if len(calls) > CALLS_PER_TICK:
-            # The rest of this message is the only backlog there ever is: whoever sends more than we do waits for it.
-            self._transport.hold()
-            self._loop.call_soon(self._work_on, peer, calls, CALLS_PER_TICK)
-        if calls:
-            self._work_on_portion(peer, calls[:CALLS_PER_TICK])
-
-    def _work_on(self, peer: ZmqPeer, calls: list[Call], start: int) -> None:
-        """The next portion of a large message."""
-        end = start + CALLS_PER_TICK
-        if end < len(calls):
-            self._loop.call_soon(self._work_on, peer, calls, end)
-        else:
-            self._transport.go_on()
-        self._work_on_portion(peer, calls[start:end])
-        self.flush()
+        if len(calls) > PORTION or peer in self._backlog:
+            self._backlog.add(peer, calls, len(message))
+        elif calls:
+            self._work_on(peer, calls)
 
     def _work_on_portion(self, peer: ZmqPeer, calls: list[Call]) -> None:
+        """Of the backlog."""
+        self._work_on(peer, calls)
+        self.flush()
+
+    def _work_on(self, peer: ZmqPeer, calls: list[Call]) -> None:
         self._shard.receive(peer, calls)
         self._unflushed += len(calls)
-        if self._unflushed >= CALLS_PER_TICK:  # many small messages may be read in one go
+        if self._unflushed >= PORTION:  # many small messages may be read in one go
             self.flush()
 
     def _answer_broken(self, peer: ZmqPeer, broken: list[BrokenCall]) -> None:

@@ -20,7 +20,7 @@ from durable_engine.errors import (
     Unavailable,
 )
 from durable_engine.frontend import Frontend
-from durable_shards.server import CALLS_PER_TICK
+from durable_shards.backlog import PORTION
 from durable_shards.wire import FLAG_ONE_WAY
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, KEY_BYTES_MAX
 from tests.support.scripted import Rig, ScriptedServer
@@ -45,7 +45,7 @@ async def test_calls_of_one_tick_travel_in_one_message(tmp_path: Path) -> None:
 
         after = server.statistics().transport
         assert after.messages_received - before.messages_received == 1
-        assert after.messages_sent - before.messages_sent == -(-100 // CALLS_PER_TICK)
+        assert after.messages_sent - before.messages_sent == -(-100 // PORTION)
 
 
 async def test_what_is_too_much_for_one_message_is_split(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from durable_shards import wire
+from durable_shards.backlog import BACKLOG_BYTES_MAX, PORTION
 from durable_shards.peers import OUTBOX_BYTES_MAX
-from durable_shards.server import CALLS_PER_TICK
+from durable_shards.server import ShardServer
 from durable_shards.wire import FLAG_ONE_WAY, RoutingTable, ShardRoute
 from durable_storage.errors import TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, MESSAGE_BYTES_MAX, RESULT_BYTES_MAX
+from tests.support.scripted import ScriptedShard
 from tests.support.served import WAIT_SECONDS, Served, calls
 
 
@@ -156,25 +158,63 @@ async def test_a_client_that_does_not_read_is_bounded_and_disturbs_nobody(tmp_pa
                 await asyncio.sleep(0)
 
 
-async def test_a_large_message_is_worked_on_in_portions_and_nothing_is_read_ahead(tmp_path: Path) -> None:
-    """In its order; what comes meanwhile waits in the socket, where every client gets its turn."""
+async def test_a_large_message_is_worked_on_in_portions_in_its_order(tmp_path: Path) -> None:
+    """And so is the one behind it."""
     async with Served(tmp_path) as served:
-        portions: list[tuple[int, int]] = []
+        portions: list[int] = []
         receive = served.shard.receive
 
         def note(peer: Any, some: list[Any]) -> None:
-            portions.append((len(some), served.server.statistics().transport.messages_received))
+            portions.append(len(some))
             receive(peer, some)
 
         served.shard.receive = note  # type: ignore[method-assign]
-        count = 3 * CALLS_PER_TICK + 1
+        count = 3 * PORTION + 1
         for start in (0, count):
             await served.raw.send(calls(*([n, "C", "a", "echo", [n]] for n in range(start, start + count))))
         await served.shard.until(2 * count)
 
         assert served.shard.handlers == list(range(2 * count))
-        full = [CALLS_PER_TICK] * 3
-        assert portions == [(size, message) for message in (1, 2) for size in [*full, 1]]
+        assert portions == [*[PORTION] * 3, 1] * 2
+
+
+class Handed:
+    """A wire on which messages are handed over; nobody hears the answers."""
+
+    def __init__(self) -> None:
+        self.endpoint = "ipc://hand"
+        self.is_held = False
+
+    def listen(self, endpoint: str, on_message: Any, loop: Any, *, on_drained: Any = None) -> Handed:
+        self.on_message = on_message
+        return self
+
+    def send(self, identity: bytes, payload: bytes) -> bool:
+        return True
+
+    def hold(self) -> None:
+        self.is_held = True
+
+    def go_on(self) -> None:
+        self.is_held = False
+
+
+async def test_a_client_does_not_wait_for_the_large_message_of_another() -> None:
+    """Its call is run behind the first portion of that message; and what is read ahead has an end."""
+    shard, wire_by_hand = ScriptedShard(), Handed()
+    ShardServer(shard, "ipc://hand", asyncio.get_running_loop(), network=wire_by_hand)  # type: ignore[arg-type]
+    large = calls(*([n, "C", "a", "echo", [n]] for n in range(10 * PORTION)))
+
+    wire_by_hand.on_message(b"one", large)
+    wire_by_hand.on_message(b"other", calls([1, "C", "b", "echo", ["quick"]]))
+
+    assert shard.handlers == [*range(PORTION), "quick"]
+    assert not wire_by_hand.is_held
+    for _ in range(BACKLOG_BYTES_MAX // len(large)):
+        wire_by_hand.on_message(b"one", large)
+    assert wire_by_hand.is_held
+    while wire_by_hand.is_held:  # noqa: ASYNC110 - ticks of the loop are what is waited for
+        await asyncio.sleep(0)
 
 
 async def test_replies_that_wait_for_a_slow_client_all_arrive_when_it_reads(tmp_path: Path) -> None:
