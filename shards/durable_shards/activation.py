@@ -282,45 +282,32 @@ class KeyMemory(msgspec.Struct, gc=False):
     result: bytes
 
 
-class PendingEntry:
-    """What one object commits in one batch: the fold of all its turns since the batch before."""
+class PendingEntry(msgspec.Struct, eq=False):
+    """What one object commits in one batch: the fold of all its turns since the batch before.
 
-    __slots__ = (
-        "activation",
-        "alarms_cleared",
-        "alarms_set",
-        "cancelled",
-        "delete",
-        "fired",
-        "in_batch",
-        "outputs",
-        "results",
-        "snapshot",
-        "writes_state",
-    )
+    (A struct: a third of the cost of a plain object to make.)
+    """
 
-    def __init__(self, activation: Activation) -> None:
-        self.activation = activation
-        self.cancelled = False
-        self.outputs: list[tuple[Call, Any]] = []
-        """In the order of the turns. A DurableError in the second place is a reply that says so."""
-        self.in_batch = 0
-        """So many of them are of calls that came before the batch left; the others have joined it on its way."""
-        self.writes_state = False
-        self.delete = False
-        self.results: list[ResultRow] | None = None
-        self.alarms_set: dict[str, AlarmRow] | None = None
-        self.alarms_cleared: set[str] | None = None
-        self.fired: list[Fired] | None = None
-        self.snapshot: Durable | None = None
+    activation: Activation
+    cancelled: bool = False
+    outputs: list[tuple[Call, Any]] = []
+    """In the order of the turns. A DurableError in the second place is a reply that says so."""
+    in_batch: int = 0
+    """So many of them are of calls that came before the batch left; the others have joined it on its way."""
+    writes_state: bool = False
+    delete: bool = False
+    results: list[ResultRow] | None = None
+    alarms_set: dict[str, AlarmRow] | None = None
+    alarms_cleared: set[str] | None = None
+    fired: list[Fired] | None = None
+    snapshot: Durable | None = None
 
     def change(self) -> Change:
         act = self.activation
         act.entry = None
         self.in_batch = len(self.outputs)
         self.snapshot = (act.state, act.version, act.alarms_now)
-        state = act.state if self.writes_state else None
-        change = Change(act.address, act.partition, state=state, version=act.version)
+        change = Change(act.address, act.partition, act.state if self.writes_state else None, act.version)
         if self.results is not None:
             change.results = self.results
         if self.delete:

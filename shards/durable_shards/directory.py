@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from durable_shards.wire import Call
 
 
+UNCOMMITTED_PER_MAILBOX = 10
+"""Answers of one object that may wait for commits, as a multiple of its mailbox."""
+
+
 class Hibernated(NamedTuple):
     """What stays of an idle object, and enough to wake it without the store."""
 
@@ -38,6 +42,8 @@ class Surroundings:
     """What the objects of a shard need of its other parts."""
 
     shard: int
+    gated_max: int
+    """Answers of all objects that may wait for commits."""
     now: Callable[[], datetime]
     engine_for: Callable[[Activation], Any]
     commit: Callable[[PendingEntry], None]
@@ -70,6 +76,7 @@ class ClassTable:
         "release",
         "shard",
         "spec",
+        "uncommitted_max",
         "undo",
     )
 
@@ -77,6 +84,8 @@ class ClassTable:
         self.prefix = prefix
         self.spec = spec
         self.shard = around.shard
+        # No object may fill the gate for all others.
+        self.uncommitted_max = min(UNCOMMITTED_PER_MAILBOX * spec.options.mailbox, around.gated_max // 4)
         self.now = around.now
         self.engine_for = around.engine_for
         self.commit = around.commit

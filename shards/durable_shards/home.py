@@ -21,6 +21,8 @@ class Home(Protocol):
     spec: ClassSpec
     shard: int
     """The shard's number."""
+    uncommitted_max: int
+    """Answers of one object that may wait for commits; beyond it, calls are Overloaded."""
 
     def now(self) -> datetime:
         """Wall time."""

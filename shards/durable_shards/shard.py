@@ -35,7 +35,6 @@ from durable_shards.shard_events import Fired
 from durable_shards.shard_settings import ShardSettings
 from durable_shards.shard_statistics import statistics_of
 from durable_shards.sleep import last_word, say_last_words
-from durable_shards.spec import ClassSpec
 from durable_shards.statistics import ShardStatistics
 from durable_shards.system_parts import Parts
 from durable_shards.turn import Turns
@@ -47,8 +46,6 @@ from durable_storage.writer import Writer
 log = logging.getLogger("durable_engine.shard")
 
 RENEW_SECONDS = 0.5
-UNCOMMITTED_PER_MAILBOX = 10
-"""Answers of one object that may wait for commits, as a multiple of its mailbox."""
 UNWIND_SECONDS = 1.0  # how long cancelled handlers may clean up when the shard closes
 
 
@@ -93,6 +90,7 @@ class Shard:
             registry.classes,
             Surroundings(
                 shard=number,
+                gated_max=settings.gated_max,
                 now=self.clock.now,
                 engine_for=self._engine_for,
                 commit=self.writer.add,
@@ -250,7 +248,7 @@ class Shard:
                 bound = spec.bind(call.args, call.kwargs)
             elif call.handler not in system.HANDLERS:
                 handler_of(definition, call.handler)
-            if act.newest is not None and len(act.newest.outputs) >= self._uncommitted_max(definition):
+            if act.newest is not None and len(act.newest.outputs) >= act.home.uncommitted_max:
                 raise Overloaded(f"too many answers of {act.address} wait for the store; nothing was run")
         except DurableError as error:
             self.gate.refuse(call, error)
@@ -262,10 +260,6 @@ class Shard:
             return
         if self.turns.ready(act, call):
             self.turns.run(act, call, spec, bound)
-
-    def _uncommitted_max(self, definition: ClassSpec) -> int:
-        """Answers of one object that may wait for commits: no object may fill the gate for all others."""
-        return min(UNCOMMITTED_PER_MAILBOX * definition.options.mailbox, self.settings.gated_max // 4)
 
     def resume(self, act: Activation) -> None:
         """Go on with what waits for the object after whatever was in the way; then let the answers leave."""

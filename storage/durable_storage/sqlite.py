@@ -21,6 +21,7 @@ from durable_storage.due import BEFORE_ALL, NOTHING_SERVED
 from durable_storage.errors import StoreUnavailable
 from durable_storage.ownership import Ownership, closed
 from durable_storage.sqlite_alarms import microseconds
+from durable_storage.sqlite_batch import packed
 from durable_storage.sqlite_errors import explained
 from durable_storage.sqlite_layout import Layout
 from durable_storage.sqlite_reads import SqliteReads
@@ -88,10 +89,11 @@ class SqliteStore:
 
     async def _apply(self, changes: Sequence[Change]) -> None:
         writer, shard = self._opened_writer()
+        states = packed(changes)
         backoff = Backoff()
         while True:
             try:
-                self._own(await writer.run(shard.apply, changes))
+                self._own(await writer.run(shard.apply, changes, states))
                 self.unavailable_since = None
                 return
             except StoreUnavailable as error:

@@ -141,13 +141,20 @@ class SqliteShard:
             raise data_loss(self._claim, reached[prefix], known=seq)
         raise data_loss(self._claim, max(reached.values()))
 
-    def apply(self, changes: Sequence[Change]) -> Ownership:
-        """One commit, of one tenant. Raises Fenced, Refused, StoreUnavailable (not applied), OutcomeUnknown."""
+    def apply(self, changes: Sequence[Change], states: str | None = None) -> Ownership:
+        """One commit, of one tenant. Raises Fenced, Refused, StoreUnavailable (not applied), OutcomeUnknown.
+
+        `states` is what `sqlite_batch.packed` made of the changes, if anything.
+        """
         prefix = changes[0].address.prefix
         try:
             file = self._files.get(prefix) or self._create(prefix)
             sibling = None if prefix == self._last_prefix else self._last_sibling()
-            file.apply(changes, self._claim, self.owned, sibling, microseconds(self._now()))
+            now = microseconds(self._now())
+            if states is not None and sibling is None:
+                file.apply_states(states, self._claim, self.owned, now)
+            else:
+                file.apply(changes, self._claim, self.owned, sibling, now)
         except Fenced:
             raise fenced(self._claim) from None
         except SchemaMismatch as error:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from durable_storage.address import Address
 
 
@@ -84,45 +86,22 @@ class Stored(NamedTuple):
     alarms: tuple[AlarmRow, ...]
 
 
-class Change:
+class Change(msgspec.Struct, eq=False):
     """All that one commit does to one object. It is applied as a whole, or refused as a whole."""
 
-    __slots__ = (
-        "address",
-        "alarms_cleared",
-        "alarms_set",
-        "delete",
-        "partition",
-        "results",
-        "state",
-        "version",
-    )
-
-    def __init__(
-        self,
-        address: Address,
-        partition: int,
-        *,
-        state: bytes | None = None,
-        version: int = 0,
-        alarms_set: Sequence[AlarmRow] = (),
-        alarms_cleared: Sequence[str] = (),
-        results: Sequence[ResultRow] = (),
-        delete: bool = False,
-    ) -> None:
-        self.address = address
-        self.partition = partition
-        self.state = state
-        """New state, JSON text in UTF-8; None when the state row does not change."""
-        self.version = version
-        """The object's version once `state` is stored: one more than that of the state it was made from."""
-        self.alarms_set = alarms_set
-        """Upserts; never names also in `alarms_cleared`."""
-        self.alarms_cleared = alarms_cleared
-        self.results = results
-        """Inserted, never overwritten: a key that exists refuses the change with `KeyExists`."""
-        self.delete = delete
-        """First remove the object's row and all its alarms (not its results), then apply the rest."""
+    address: Address
+    partition: int
+    state: bytes | None = None
+    """New state, JSON text in UTF-8; None when the state row does not change."""
+    version: int = 0
+    """The object's version once `state` is stored: one more than that of the state it was made from."""
+    alarms_set: Sequence[AlarmRow] = ()
+    """Upserts; never names also in `alarms_cleared`."""
+    alarms_cleared: Sequence[str] = ()
+    results: Sequence[ResultRow] = ()
+    """Inserted, never overwritten: a key that exists refuses the change with `KeyExists`."""
+    delete: bool = False
+    """First remove the object's row and all its alarms (not its results), then apply the rest."""
 
 
 class KeyExists(Exception):

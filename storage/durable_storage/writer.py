@@ -22,6 +22,10 @@ from durable_storage.store import Change, Store
 log = logging.getLogger("durable_engine.shard")
 
 
+_Outcome = tuple[list["Entry"], dict[int, Exception]]
+"""A batch that was committed, and what was refused of it."""
+
+
 class Entry(Protocol):
     """What one object has to commit, and what waits for it."""
 
@@ -75,7 +79,7 @@ class Writer:
         self._shard = shard
         self._gathering: list[Entry] = []
         self._flying: list[Entry] = []
-        self._commit: asyncio.Task[dict[int, Exception]] | None = None
+        self._commit: asyncio.Task[_Outcome | None] | None = None
         self._start_scheduled = False
         self._stopped = self._abandoned = False
         self._batches = self._rows = self._refused = 0
@@ -101,53 +105,60 @@ class Writer:
 
     def _start(self) -> None:
         self._start_scheduled = False
-        if self._stopped:
-            return
-        entries = [entry for entry in self._gathering[:BATCH_ROWS_MAX] if not entry.cancelled]
-        del self._gathering[:BATCH_ROWS_MAX]
-        if not entries:
-            if self._gathering:
-                self._start()
-            return
-        if crashpoints.reach("before_commit", self._store):
-            return
-        self._flying = entries
-        sent_at = self._monotonic()
-        saving = storage_events.save(self._store, [entry.change() for entry in entries], self._shard)
-        self._commit = asyncio.get_running_loop().create_task(saving)
-        if crashpoints.any_armed():
-            # Behind the task's first step, which hands the batch over.
-            asyncio.get_running_loop().call_soon(crashpoints.reach, "in_commit", self._store)
-        # A callback, not an awaiting task: what is released may run user code, which must not find itself
-        # inside a task of ours.
-        self._commit.add_done_callback(lambda done: self._finish(done, sent_at))
+        if entries := self._next_batch():
+            self._commit = asyncio.get_running_loop().create_task(self._commit_all(entries))
+            self._commit.add_done_callback(self._ended)
 
-    def _finish(self, done: asyncio.Task[dict[int, Exception]], sent_at: float) -> None:
-        entries, self._flying = self._flying, []
+    def _next_batch(self) -> list[Entry]:
+        """What leaves with the next commit, if anything does."""
+        while self._gathering and not self._stopped:
+            entries = [entry for entry in self._gathering[:BATCH_ROWS_MAX] if not entry.cancelled]
+            del self._gathering[:BATCH_ROWS_MAX]
+            if entries:
+                return [] if crashpoints.reach("before_commit", self._store) else entries
+        return []
+
+    async def _commit_all(self, entries: list[Entry]) -> _Outcome | None:
+        """Commit batch after batch for as long as there are any; the outcome of the last, unless nobody may hear it.
+
+        One task for all of them: a busy loop lets a task wait for a whole round, and each commit would pay for its
+        own task's beginning and end.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            self._flying = entries
+            sent_at = self._monotonic()
+            changes = [entry.change() for entry in entries]
+            if crashpoints.any_armed():  # behind the first step, which hands the batch over
+                loop.call_soon(crashpoints.reach, "in_commit", self._store)
+            refused = await storage_events.save(self._store, changes, self._shard)
+            if self._abandoned or crashpoints.reach("after_commit", self._store):
+                return None
+            self._batches += 1
+            self._rows += len(entries) - len(refused)
+            self._refused += len(refused)
+            self._on_commit(sent_at)
+            # What was undone changes what is gathering, so that has to be worked off first.
+            following = [] if refused else self._next_batch()
+            if not following:
+                return entries, refused
+            # In a step of the loop of its own, as in `_ended`: what is released may run user code, which must not find
+            # itself inside a task of ours. The next batch is on its way by then.
+            loop.call_soon(self._work_off, entries, refused)
+            entries = following
+
+    def _ended(self, done: asyncio.Task[_Outcome | None]) -> None:
         self._commit = None
-        if self._abandoned:
-            _look_at(done)
-            return
         if done.cancelled():
-            self._fail(entries, Fenced("the shard was stopped while a commit was under way"))
-            return
-        error = done.exception()
-        if error is not None:
-            self._fail(entries, error if isinstance(error, Exception) else DurableError(str(error)))
-            return
-        if crashpoints.reach("after_commit", self._store):
-            return
-        refused = done.result()
-        self._batches += 1
-        self._rows += len(entries) - len(refused)
-        self._refused += len(refused)
-        self._on_commit(sent_at)
-        if self._gathering and not refused:
-            # The next batch is on its way before the outcomes of this one are worked off: the disk need not wait.
-            self._start()
-            asyncio.get_running_loop().call_soon(self._work_off, entries, refused)
+            error: BaseException | None = Fenced("the shard was stopped while a commit was under way")
         else:
-            self._work_off(entries, refused)
+            error = done.exception()
+        if error is None:
+            if (outcome := done.result()) is not None:
+                self._flying = []
+                self._work_off(*outcome)
+        elif not self._abandoned:
+            self._fail(error if isinstance(error, Exception) else DurableError(str(error)))
 
     def _work_off(self, entries: list[Entry], refused: dict[int, Exception]) -> None:
         for position, entry in enumerate(entries):
@@ -163,14 +174,7 @@ class Writer:
             self._start_scheduled = True
             asyncio.get_running_loop().call_soon(self._start)
 
-    def _fail(self, entries: list[Entry], error: Exception) -> None:
-        """The store gave up. Whether the batch exists is not ours to say, so nobody is told anything."""
+    def _fail(self, error: Exception) -> None:
+        """The store gave up. Whether the batch in flight exists is not ours to say, so nobody is told anything."""
         self._stopped = True
-        self._flying = entries
         self._on_stop(error)
-
-
-def _look_at(done: asyncio.Task[dict[int, Exception]]) -> None:
-    """Nobody wants to know how it ended; asyncio complains of errors that nobody looked at."""
-    if not done.cancelled():
-        done.exception()

@@ -200,10 +200,10 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return self.simulation.now
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+        # A dead loop keeps it too: the step that killed its process goes on to its end, and `bury` needs what it began.
         handle = asyncio.Handle(callback, args, self, context)
-        if not self.dead:
-            self.ready.append(handle)
-            self.simulation.wake(self)
+        self.ready.append(handle)
+        self.simulation.wake(self)
         return handle
 
     call_soon_threadsafe = call_soon

@@ -153,3 +153,25 @@ INSERT INTO durable_alarms SELECT * FROM source.durable_alarms WHERE partition >
 -- Re-split: results carry no partition, so it is computed by a function that the connection defines.
 INSERT INTO durable_results SELECT * FROM source.durable_results
 WHERE durable_partition(object_type, object_id) BETWEEN ? AND ? - 1;
+
+-- batch_view --
+-- What a batch of nothing but states is inserted into: the owner, its count before and after, and the rows as JSON.
+CREATE TEMP VIEW IF NOT EXISTS durable_batch AS
+SELECT '' AS host, x'' AS incarnation, 0 AS known, 0 AS epoch, 0 AS seq, 0 AS at, '' AS objects;
+
+-- batch_trigger --
+-- Does what `advance_fence` and a `store_object` for each row do, inside a single statement and so in a single commit.
+CREATE TEMP TRIGGER IF NOT EXISTS durable_commit INSTEAD OF INSERT ON durable_batch BEGIN
+    UPDATE durable_hosts SET epoch = NEW.epoch, seq = NEW.seq, confirmed_at = NEW.at
+    WHERE host = NEW.host AND incarnation = NEW.incarnation AND seq = NEW.known;
+    SELECT RAISE(ABORT, 'the file has another owner') WHERE changes() <> 1;
+    INSERT INTO durable_objects (object_type, object_id, partition, version, state, inserted_at, updated_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, NEW.at, NEW.at
+    FROM json_each(NEW.objects) WHERE true
+    ON CONFLICT (object_type, object_id) DO UPDATE
+    SET state = excluded.state, version = excluded.version, updated_at = excluded.updated_at;
+END;
+
+-- commit_batch --
+-- Fence, states and commit at once.
+INSERT INTO durable_batch VALUES (?, ?, ?, ?, ?, ?, ?);
