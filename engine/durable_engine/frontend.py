@@ -286,8 +286,11 @@ class Frontend:
         _logger.warning("a message from %s was dropped: %s", sender, what)
 
     def _greet(self) -> None:
-        """The heartbeat, by a timer that arms itself."""
-        self._hello(known=self.routes.version)
+        """The heartbeat, by a timer that arms itself.
+
+        While a shard refuses calls it asks for the table as `refresh_routes` did: that message may not have been taken.
+        """
+        self._hello(known=0 if any(link.blocked for link in self._links.values()) else self.routes.version)
         waiting = not self._control.connected or not self._welcomed.done()
         self._greeter = self.loop.call_later(GREETING_SECONDS if waiting else HELLO_SECONDS, self._greet)
 

@@ -55,7 +55,8 @@ class Link:
         self._transport: Connection | None = None
         self._stale = False
         """`unsent` holds calls of an earlier tick: to be sorted and stamped with the time left."""
-        self._blocked = False
+        self.blocked = False
+        """The shard refused a call, and the routes were not told anew since."""
         self._unblock_seconds = UNBLOCK_SECONDS_MIN
         self._retire: asyncio.TimerHandle | None = None
         self.asker = Asker(f"shard {shard}", self._send, self._loop)
@@ -79,12 +80,12 @@ class Link:
 
     def unblock(self) -> None:
         """The routes were asked for again: try again, a little later each time."""
-        if self._blocked:
+        if self.blocked:
             self._loop.call_later(self._unblock_seconds, self._unblock_now)
             self._unblock_seconds = min(2 * self._unblock_seconds, UNBLOCK_SECONDS_MAX)
 
     def _unblock_now(self) -> None:
-        self._blocked = False
+        self.blocked = False
         self._frontend.rehome(self)
         self._frontend.flush_soon()
 
@@ -94,7 +95,7 @@ class Link:
     def held(self) -> bool:
         """Whether new calls have to wait."""
         transport = self._transport
-        return self._blocked or self._route != self._wanted or transport is None or not transport.connected
+        return self.blocked or self._route != self._wanted or transport is None or not transport.connected
 
     def _reconnect(self) -> None:
         """Leave the connection, if any, and open one to the route that the table wants."""
@@ -104,7 +105,7 @@ class Link:
             self._transport = None
             self.asker.lost()
         self._stale = True
-        self._blocked = False
+        self.blocked = False
         self._route = self._wanted
         if self._route is not None:
             try:
@@ -293,8 +294,8 @@ class Link:
             self.unsent[call.id] = call
             self._stale = True
             self._frontend.counts.refused += 1
-            if not self._blocked:
-                self._blocked = True
+            if not self.blocked:
+                self.blocked = True
                 self._frontend.refresh_routes()
             return
         try:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from durable_shards import wire
 from durable_shards.errors import error_to_wire
 from durable_shards.network import Listener, Network, ZmqNetwork
-from durable_shards.transport import PeerGone
+from durable_shards.peers import ReplyHub
 from durable_shards.wire import (
     ERROR,
     FAILED,
@@ -61,6 +61,8 @@ class Reception:
         self._on_acknowledged = on_acknowledged
         self._network = network or ZmqNetwork()
         self._transport: Listener | None = None
+        self._hub: ReplyHub | None = None
+        """While it is open; for what goes to a client whose pipe is full."""
         self._visitors: dict[bytes, float] = {}
         """identity → when it last said HELLO; the longest silent first"""
         self._answering: set[asyncio.Task[None]] = set()
@@ -69,12 +71,16 @@ class Reception:
     def open(self, endpoint: str) -> str:
         """Bind; the endpoint as bound. Raises OSError that says what to do."""
         self._transport = self._network.listen(endpoint, self._on_message, self._loop)
+        self._hub = ReplyHub(self._transport, self._loop)
         return self._transport.endpoint
 
     def close(self) -> None:
         """Answer no more."""
         for task in self._answering:
             task.cancel()
+        if self._hub is not None:
+            self._hub.close()
+            self._hub = None
         if self._transport is not None:
             self._transport.close(linger_seconds=0.2)
             self._transport = None
@@ -142,9 +148,5 @@ class Reception:
         self._send(visitor, wire.pack(RESPONSE, response))
 
     def _send(self, visitor: bytes, message: bytes) -> None:
-        if self._transport is None:
-            return
-        try:
-            self._transport.send(visitor, message)
-        except PeerGone:
+        if self._hub is not None and not self._hub.send(visitor, message):
             self._visitors.pop(visitor, None)

@@ -3,6 +3,9 @@
 A peer's `encode` runs inside the turn, so that a result which cannot be sent undoes the turn; `put` and `fail` run
 when the output gate opens. Both are on the hot path: a reply is one encoded element in its client's outbox, and
 one message carries all of them at the next flush.
+
+Answers to other messages than calls (RESPONSE, WELCOME, ERROR) are seldom, and leave at once and whole. A client whose
+pipe is full waits for both in one outbox.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from durable_storage.errors import DurableError, TooLarge
 from durable_storage.limits import RESULT_BYTES_MAX
 
 OUTBOX_BYTES_MAX: Final = 2 * RESULT_BYTES_MAX
-"""Replies kept for a client that reads too slowly; beyond it they are dropped, and its calls time out."""
+"""Replies and answers kept for a client that reads too slowly; beyond it they are dropped, and its calls time out."""
 OUTBOXES_BYTES_MAX: Final = 8 * OUTBOX_BYTES_MAX
 """The same for all clients together: beyond it the largest outboxes are emptied."""
 PEERS_MAX: Final = 65_536
@@ -31,7 +34,7 @@ RETRY_SECONDS: Final = 0.005
 RETRY_SECONDS_MAX: Final = 0.1
 """The same when none of the slow peers took anything for a while: packing what nobody takes is work, too."""
 _REPLY_BYTES: Final = 48
-"""What the interpreter needs for a reply besides its content."""
+"""What the interpreter needs for a reply or an answer besides its content."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -44,15 +47,17 @@ _INT_MAX: Final = (1 << 64) - 1
 class ZmqPeer(Peer):
     """A client at the other end of a ROUTER socket."""
 
-    __slots__ = ("_dirty", "identity", "outbox", "waiting", "weight")
+    __slots__ = ("_dirty", "answers", "identity", "outbox", "waiting", "weight")
 
     def __init__(self, identity: bytes, dirty: list[ZmqPeer]) -> None:
         self.identity = identity
         self.outbox: list[bytes] = []
+        self.answers: list[bytes] = []
+        """Whole messages; there are some only while it waits."""
         self.waiting = False
         """It reads too slowly: its outbox waits for the retry timer and not for the next flush."""
         self.weight = 0
-        """While it waits: bytes of memory that its outbox takes."""
+        """While it waits: bytes of memory that its outbox and its answers take."""
         self._dirty = dirty
 
     def encode(self, call: Call, version: int, result: Any) -> bytes:
@@ -80,7 +85,7 @@ class ZmqPeer(Peer):
 
 
 class ReplyHub:
-    """All ZeroMQ clients of one process, and the replies that wait for the next flush."""
+    """All ZeroMQ clients of one process, and what waits for the next flush or for them to read."""
 
     def __init__(self, transport: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -94,6 +99,8 @@ class ReplyHub:
         self.replies_sent = 0
         self.replies_dropped = 0
         """Replies to clients that had gone or read too slowly."""
+        self.answers_dropped = 0
+        """The same of other messages."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -106,6 +113,30 @@ class ReplyHub:
                 del self._peers[next(iter(self._peers))]
             peer = self._peers[identity] = ZmqPeer(identity, self._dirty)
         return peer
+
+    def send(self, identity: bytes, answer: bytes) -> bool:
+        """Hand a whole message over, or keep it while its client reads too slowly. False when the client is gone.
+
+        Such messages arrive in their order. While a client is slow they go before its replies, which may wait for them.
+        """
+        peer = self._peers.get(identity)
+        if peer is not None and peer.waiting:
+            peer.answers.append(answer)
+            peer.weight += len(answer) + _REPLY_BYTES
+            return True
+        try:
+            if self._transport.send(identity, answer):
+                return True
+        except PeerGone:
+            self._peers.pop(identity, None)
+            self.answers_dropped += 1
+            return False
+        peer = self.peer_for(identity)
+        if peer.outbox:
+            self._dirty.remove(peer)  # it waits for the timer now, and not for the next flush
+        peer.answers.append(answer)
+        self._wait(peer)
+        return True
 
     def flush(self, epoch: int, seq: int) -> None:
         """Send every reply that was released, packed per client."""
@@ -141,7 +172,7 @@ class ReplyHub:
 
     def _wait(self, peer: ZmqPeer) -> None:
         if not peer.waiting:
-            peer.waiting, peer.weight = True, _weight_of(peer.outbox)
+            peer.waiting, peer.weight = True, _weight_of(peer.outbox) + _weight_of(peer.answers)
         if peer.weight > OUTBOX_BYTES_MAX:
             self._drop(peer)
             return
@@ -154,8 +185,29 @@ class ReplyHub:
         self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)  # until somebody reads
         waiting, self._waiting = self._waiting, []
         for peer in waiting:
-            self._send(peer)
+            if not peer.answers or self._send_answers(peer):
+                self._send(peer)
         self._shed()
+
+    def _send_answers(self, peer: ZmqPeer) -> bool:
+        """Whether it took all of them, and replies may follow."""
+        answers = peer.answers
+        sent = 0
+        try:
+            while sent < len(answers) and self._transport.send(peer.identity, answers[sent]):
+                sent += 1
+        except PeerGone:
+            self._peers.pop(peer.identity, None)
+            del answers[:sent]
+            self._drop(peer)
+            return False
+        if sent:
+            self._retry_seconds = RETRY_SECONDS
+            peer.weight -= _weight_of(answers[:sent])
+            del answers[:sent]
+        if answers:
+            self._wait(peer)
+        return not answers
 
     def _shed(self) -> None:
         total = sum(peer.weight for peer in self._waiting)
@@ -169,7 +221,9 @@ class ReplyHub:
 
     def _drop(self, peer: ZmqPeer) -> None:
         self.replies_dropped += len(peer.outbox)
+        self.answers_dropped += len(peer.answers)
         peer.outbox.clear()
+        peer.answers.clear()
         peer.waiting = False
 
     def close(self) -> None:

@@ -14,10 +14,9 @@ from typing import Any, Final, Protocol
 
 from durable_shards import wire
 from durable_shards.backlog import PORTION, Backlog
-from durable_shards.errors import ProtocolProblem, error_to_wire
+from durable_shards.errors import Overloaded, ProtocolProblem, error_to_wire
 from durable_shards.network import Network, ZmqNetwork
 from durable_shards.peers import ReplyHub, ZmqPeer
-from durable_shards.transport import PeerGone
 from durable_shards.watched_socket import TransportStatistics
 from durable_shards.wire import BrokenCall, Call, Peer, Request, RoutingTable
 from durable_storage.errors import DurableError, TooLarge
@@ -58,6 +57,7 @@ class ServerStatistics:
     clients: int
     replies_sent: int
     replies_dropped: int
+    answers_dropped: int
     malformed_messages: int
     malformed_calls: int
     requests: int
@@ -139,7 +139,7 @@ class ShardServer:
                 raise wire.ProtocolError(f"a server takes HELLO, CALLS and REQUEST, not kind {kind}")
         except wire.ProtocolError as error:
             self._malformed_messages += 1
-            self._send(identity, wire.pack(wire.ERROR, str(error)))
+            self._hub.send(identity, wire.pack(wire.ERROR, str(error)))
 
     def _on_calls(self, peer: ZmqPeer, message: bytes) -> None:
         calls, broken = wire.unpack_calls(message)
@@ -171,7 +171,7 @@ class ShardServer:
                     Call(call.id, "", "", ""), ProtocolProblem(f"this is no call: {call.problem}; nothing was run")
                 )
             else:
-                self._send(peer.identity, wire.pack(wire.ERROR, f"an element of CALLS is no call: {call.problem}"))
+                self._hub.send(peer.identity, wire.pack(wire.ERROR, f"an element of CALLS is no call: {call.problem}"))
 
     def _fits(self, peer: ZmqPeer, call: Call) -> bool:
         """Only asked of calls in a message so large that one of them might be over the limit."""
@@ -186,12 +186,14 @@ class ShardServer:
     def _on_hello(self, identity: bytes, _: wire.Hello) -> None:
         if self._routes is None:
             raise wire.ProtocolError("this process has no routing table yet: ask the supervisor")
-        self._send(identity, wire.pack(wire.WELCOME, self._routes))
+        self._hub.send(identity, wire.pack(wire.WELCOME, self._routes))
 
     def _on_request(self, identity: bytes, request: Request) -> None:
         self._requests += 1
         if len(self._tasks) >= REQUESTS_MAX:
-            self._send(identity, wire.pack(wire.ERROR, f"request {request.id} refused: too many under way"))
+            problem = Overloaded(f"{REQUESTS_MAX} requests are under way in this process; nothing was done")
+            refusal = wire.Response(request.id, wire.FAILED, error_to_wire(problem))
+            self._hub.send(identity, wire.pack(wire.RESPONSE, refusal))
             return
         task = self._loop.create_task(self._answer(identity, request))
         self._tasks.add(task)
@@ -207,13 +209,7 @@ class ShardServer:
             _logger.exception("request %r failed", request.op)
             problem = DurableError(f"the request failed in an unexpected way: {error!r}", outcome="unknown")
             response = wire.pack(wire.RESPONSE, wire.Response(request.id, wire.FAILED, error_to_wire(problem)))
-        self._send(identity, response)
-
-    def _send(self, identity: bytes, message: bytes) -> None:
-        try:
-            self._transport.send(identity, message)
-        except PeerGone:
-            pass  # whoever asked has left: there is nobody to tell
+        self._hub.send(identity, response)
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(
@@ -221,6 +217,7 @@ class ShardServer:
             clients=len(self._hub),
             replies_sent=self._hub.replies_sent,
             replies_dropped=self._hub.replies_dropped,
+            answers_dropped=self._hub.answers_dropped,
             malformed_messages=self._malformed_messages,
             malformed_calls=self._malformed_calls,
             requests=self._requests,

@@ -23,7 +23,7 @@ from durable_engine.frontend import Frontend
 from durable_shards.backlog import PORTION
 from durable_shards.wire import FLAG_ONE_WAY
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, KEY_BYTES_MAX
-from tests.support.scripted import Rig, ScriptedServer
+from tests.support.scripted import WAIT_SECONDS, Rig, ScriptedServer
 
 
 async def test_a_call_brings_back_what_the_handler_returned(tmp_path: Path) -> None:
@@ -254,3 +254,14 @@ async def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
             rig.call("echo", 1)
         with pytest.raises(EngineClosed):
             await rig.frontend.request("ping")
+
+
+async def test_every_request_of_a_crowd_is_answered(tmp_path: Path) -> None:
+    """fault E7: by shard and supervisor, although their pipes to a client that is busy asking are full at times."""
+    async with Rig(tmp_path) as rig:
+        shard = [rig.frontend.request("op", {"n": n}, shard=0, timeout=WAIT_SECONDS) for n in range(900)]
+        door = [rig.frontend.request("ping", timeout=WAIT_SECONDS) for _ in range(250)]
+        answers = await asyncio.gather(*shard, *door)
+
+        assert [{"op": "op", "n": n} for n in range(900)] + ["pong"] * 250 == answers
+        assert rig.frontend.counts.malformed == 0

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from durable_engine import frontend
 from durable_engine.errors import CallTimeout, DurableError, HandlerFailed, Overloaded, Rejected, Unavailable
 from durable_engine.frontend import Frontend
 from durable_shards import wire
@@ -164,6 +165,29 @@ async def test_a_shard_may_change_its_mind(tmp_path: Path) -> None:
         await rig.shard.until(9)
         rig.shard.refusing = False
         assert await asyncio.gather(*calls) == [0, 1, 2]
+
+
+async def test_a_question_for_the_routes_that_is_not_taken_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fault E7: refused calls wait for the answer, and the pipe to the supervisor may be full."""
+    monkeypatch.setattr(frontend, "HELLO_SECONDS", 0.01)
+    async with Rig(tmp_path) as rig:
+        await rig.call("echo", "warm")
+        asked = []
+
+        def refuse(message: bytes) -> bool:
+            asked.append(message)
+            return False
+
+        with monkeypatch.context() as full:
+            full.setattr(rig.frontend._control, "send", refuse)
+            rig.shard.refusing = True
+            call = rig.call("echo", 1)
+            await until(lambda: rig.frontend.counts.refused > 0 and len(asked) > 0)
+            rig.shard.refusing = False
+
+        assert await call == 1
 
 
 async def test_refused_calls_time_out(tmp_path: Path) -> None:

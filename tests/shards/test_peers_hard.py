@@ -12,9 +12,11 @@ import pytest
 import zmq
 
 from durable_shards import peers, wire
-from durable_shards.peers import ReplyHub
+from durable_shards.peers import ReplyHub, ZmqPeer
+from durable_shards.transport import PeerGone
 from durable_shards.wire import SEQ_MAX, Call
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX
+from tests.support.scripted import until
 from tests.support.served import WAIT_SECONDS, Served, calls
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
@@ -152,10 +154,30 @@ async def test_a_flood_of_clients_is_forgotten_as_it_came(tmp_path: Path, monkey
 
 
 class Deaf:
-    """A transport whose peers take nothing."""
+    """A transport whose peers take nothing until they are to, and nothing once they are gone."""
+
+    def __init__(self) -> None:
+        self.hears = self.gone = False
+        self.heard: list[bytes] = []
 
     def send(self, identity: bytes, payload: bytes) -> bool:
-        return False
+        if self.gone:
+            raise PeerGone
+        if self.hears:
+            self.heard.append(payload)
+        return self.hears
+
+    @property
+    def replies(self) -> list[int]:
+        """Ids of the replies that were heard."""
+        packed = [wire.unpack(payload) for payload in self.heard if payload[0] == wire.VERSION]
+        return [reply.id for message in packed for reply in message.replies]
+
+
+def put(peer: ZmqPeer, number: int, size: int = 1) -> None:
+    """A reply of so many bytes."""
+    call = Call(number, "C", "a", "get")
+    peer.put(call, peer.encode(call, 1, b"x" * size))
 
 
 async def test_slow_clients_are_bounded_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,10 +185,9 @@ async def test_slow_clients_are_bounded_all_together(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(peers, "OUTBOXES_BYTES_MAX", 1_000_000)
     hub = ReplyHub(Deaf(), asyncio.get_running_loop())  # type: ignore[arg-type]
     crowd = [hub.peer_for(bytes((number,))) for number in range(20)]
-    call = Call(1, "C", "a", "get")
     for round_ in range(30):
         for number, peer in enumerate(crowd):
-            peer.put(call, peer.encode(call, 1, b"x" * (100 if number < 10 else 50_000)))
+            put(peer, 1, 100 if number < 10 else 50_000)
         hub.flush(1, round_)
         hub._offer_again()
         assert sum(peer.weight for peer in crowd if peer.waiting) <= 1_000_000
@@ -174,3 +195,61 @@ async def test_slow_clients_are_bounded_all_together(monkeypatch: pytest.MonkeyP
     assert [len(peer.outbox) for peer in crowd[:10]] == [30] * 10
     assert hub.replies_dropped > 10 * 30 - 20
     hub.close()
+
+
+async def test_answers_wait_for_a_slow_client_in_their_order_and_before_its_replies() -> None:
+    """fault E7: what the transport refuses is offered again by the timer; afterwards all is as before."""
+    wire_ = Deaf()
+    hub = ReplyHub(wire_, asyncio.get_running_loop())  # type: ignore[arg-type]
+    peer = hub.peer_for(b"x")
+    put(peer, 1)
+    hub.send(b"x", b"first")
+    put(peer, 2)
+    hub.send(b"x", b"second")
+    hub.flush(1, 1)
+    hub.send(b"x", b"third")
+    put(peer, 3)
+    assert wire_.heard == []
+    wire_.hears = True
+    hub.send(b"x", b"fourth")
+    hub.flush(1, 2)
+    await until(lambda: not peer.waiting)
+    assert wire_.heard[:4] == [b"first", b"second", b"third", b"fourth"]
+    assert (wire_.replies, hub.replies_sent) == ([1, 2, 3], 3)
+    hub.send(b"x", b"fifth")
+    put(peer, 4)
+    hub.flush(1, 3)
+    assert (wire_.heard[5], wire_.replies) == (b"fifth", [1, 2, 3, 4])
+    assert (hub.answers_dropped, hub.replies_dropped) == (0, 0)
+
+
+async def test_what_waits_for_a_client_that_leaves_is_dropped_and_counted() -> None:
+    """fault E6: its answers and its replies; and so is an answer that finds it gone."""
+    wire_ = Deaf()
+    hub = ReplyHub(wire_, asyncio.get_running_loop())  # type: ignore[arg-type]
+    peer = hub.peer_for(b"x")
+    put(peer, 1)
+    assert all([hub.send(b"x", b"first"), hub.send(b"x", b"second")])
+    wire_.gone = True
+    await until(lambda: not peer.waiting)
+    assert (hub.answers_dropped, hub.replies_dropped, len(hub)) == (2, 1, 0)
+    assert not hub.send(b"x", b"third")
+    assert (hub.answers_dropped, wire_.heard) == (3, [])
+
+
+async def test_answers_count_towards_the_bound_of_a_client() -> None:
+    """fault E7: together with its replies; what comes after the drop is kept again."""
+    wire_ = Deaf()
+    hub = ReplyHub(wire_, asyncio.get_running_loop())  # type: ignore[arg-type]
+    peer = hub.peer_for(b"x")
+    hub.send(b"x", b"a" * (peers.OUTBOX_BYTES_MAX // 2))
+    put(peer, 1, peers.OUTBOX_BYTES_MAX // 2 - 1_000)
+    hub._offer_again()
+    assert hub.answers_dropped == 0
+    hub.send(b"x", b"b" * 1_000)
+    hub._offer_again()
+    assert (hub.answers_dropped, hub.replies_dropped) == (2, 1)
+    hub.send(b"x", b"later")
+    wire_.hears = True
+    await until(lambda: not peer.waiting)
+    assert wire_.heard == [b"later"]

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from durable_shards import wire
+from durable_shards import peers, server, wire
 from durable_shards.backlog import BACKLOG_BYTES_MAX, PORTION
 from durable_shards.peers import OUTBOX_BYTES_MAX
 from durable_shards.server import ShardServer
 from durable_shards.wire import FLAG_ONE_WAY, RoutingTable, ShardRoute
 from durable_storage.errors import TooLarge
 from durable_storage.limits import ARGUMENTS_BYTES_MAX, MESSAGE_BYTES_MAX, RESULT_BYTES_MAX
-from tests.support.scripted import ScriptedShard
+from tests.support.scripted import ScriptedShard, until
 from tests.support.served import WAIT_SECONDS, Served, calls
 
 
@@ -247,3 +247,43 @@ async def test_replies_to_a_client_that_left_are_counted(tmp_path: Path) -> None
                 served.shard.held = served.shard.received[:1]
                 await asyncio.sleep(0.001)
         assert served.server.statistics().clients == 0
+
+
+async def test_answers_to_requests_all_arrive_however_many_are_asked_at_once(tmp_path: Path) -> None:
+    """fault E7: in their order, none twice; a full pipe only makes them wait."""
+    async with Served(tmp_path) as served:
+        slow = served.client()
+        slow.rcvhwm = 1
+        text = "x" * 100_000
+        for number in range(200):
+            await slow.send(wire.pack(wire.REQUEST, wire.Request(number, "op", {"text": text})))
+        await until(lambda: served.server.statistics().transport.refused_full > 0)
+        answers = [wire.unpack(await asyncio.wait_for(slow.recv(), WAIT_SECONDS)) for _ in range(200)]
+        assert [(answer.id, answer.status, answer.value["text"]) for answer in answers] == [
+            (number, wire.OK, text) for number in range(200)
+        ]
+        assert served.server.statistics().answers_dropped == 0
+
+
+async def test_a_request_beyond_the_limit_is_refused_by_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fault E7: whoever asked hears at once that nothing was done, and not after a timeout."""
+    monkeypatch.setattr(server, "REQUESTS_MAX", 0)
+    async with Served(tmp_path) as served:
+        kind, (number, status, problem) = await served.ask(wire.pack(wire.REQUEST, wire.Request(7, "op", {})))
+        assert (kind, number, status) == (wire.RESPONSE, 7, wire.FAILED)
+        assert (problem["type"], problem["retryable"], problem["outcome"]) == ("Overloaded", True, "not_applied")
+
+
+async def test_answers_that_nobody_reads_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fault E7: like replies: dropped beyond the limit and counted, and others are answered."""
+    monkeypatch.setattr(peers, "OUTBOX_BYTES_MAX", 1_000_000)
+    async with Served(tmp_path) as served:
+        deaf = served.client()
+        deaf.rcvhwm = 1
+        request = wire.pack(wire.REQUEST, wire.Request(1, "op", {"text": "x" * 100_000}))
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not served.server.statistics().answers_dropped:
+                await deaf.send(request)
+        assert (await served.ask(calls([1, "C", "a", "echo", ["quick"]])))[1][2][0][3] == "quick"

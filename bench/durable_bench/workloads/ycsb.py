@@ -30,8 +30,6 @@ from durable_engine import Engine
 FIELDS: Final = tuple(f"field{number}" for number in range(10))
 FIELD_BYTES: Final = 100
 SCAN_MAX: Final = 100
-PAGES_MAX: Final = 24
-"""Pages of ids under way at once: a shard drops such answers, unlike replies, when many come while a client is busy."""
 UPDATES: Final = "updates"
 INSERTS: Final = "inserts"
 
@@ -72,7 +70,6 @@ class Ycsb(BaseWorkload):
         chosen = [actions[name] for name in self.mix]
         self._kinds = (chosen[number] for number in kinds(list(self.mix.values()), seed))
         self._inserted = 0
-        self._pages = asyncio.Semaphore(max(PAGES_MAX // self.share.clients, 1))
 
     def ids(self) -> list[str]:
         """In the order of their numbers, for scans."""
@@ -115,8 +112,7 @@ class Ycsb(BaseWorkload):
 
     async def _scan(self) -> None:
         first = f"{self.name}-{self.share.run}-{next(self._ranks):08d}"
-        async with self._pages:
-            page = await self.engine.objects(Record, after=first, limit=next(self._lengths))
+        page = await self.engine.objects(Record, after=first, limit=next(self._lengths))
         await asyncio.gather(*(self.engine.at(Record, object_id).read() for object_id in page))
 
 
