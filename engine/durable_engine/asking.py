@@ -33,6 +33,8 @@ class Asker:
         self._send = send
         self._loop = loop
         self._questions: dict[int, _Question] = {}
+        self._unsent: dict[int, _Question] = {}
+        """Those that were not handed over; `flush` is called often, and a thousand may be under way."""
         self._last_id = 0
 
     async def ask(self, op: str, arguments: dict[str, Any], timeout: float) -> Any:
@@ -42,7 +44,7 @@ class Asker:
         message = wire.pack(wire.REQUEST, wire.Request(number, op, arguments))
         if len(message) > REQUEST_BYTES_MAX:
             raise TooLarge(f"the request {op!r} is {len(message)} bytes, more than the {REQUEST_BYTES_MAX} allowed")
-        question = self._questions[number] = _Question(op, message, self._loop.create_future())
+        question = self._questions[number] = self._unsent[number] = _Question(op, message, self._loop.create_future())
         self.flush()
         try:
             async with asyncio.timeout(timeout):
@@ -55,14 +57,17 @@ class Asker:
             ) from None
         finally:
             del self._questions[number]
+            self._unsent.pop(number, None)
 
     def flush(self) -> None:
         """Send what was not sent yet."""
-        for question in self._questions.values():
-            if not question.sent:
-                if not self._send(question.message):
-                    return
-                question.sent = True
+        unsent = self._unsent
+        while unsent:
+            number, question = next(iter(unsent.items()))
+            if not self._send(question.message):
+                return
+            question.sent = True
+            del unsent[number]
 
     def on_response(self, response: wire.Response) -> bool:
         """Resolve a question. False when nobody asked (any more)."""
@@ -86,6 +91,7 @@ class Asker:
                         f"the connection to {self._whom} broke before it answered {question.op!r}", outcome="unknown"
                     )
                 )
+        self._unsent = {number: question for number, question in self._questions.items() if not question.sent}
 
     def fail_all(self, error: DurableError) -> None:
         for question in self._questions.values():

@@ -30,6 +30,9 @@ from durable_engine import Engine
 FIELDS: Final = tuple(f"field{number}" for number in range(10))
 FIELD_BYTES: Final = 100
 SCAN_MAX: Final = 100
+SCANS_MAX: Final = 256
+"""Under way at once, so that their records (28 MB at most) fit into what a shard keeps for a client that reads slowly:
+32 MiB, beyond which it drops replies. Of more callers than that the others wait for their turn."""
 UPDATES: Final = "updates"
 INSERTS: Final = "inserts"
 
@@ -70,6 +73,7 @@ class Ycsb(BaseWorkload):
         chosen = [actions[name] for name in self.mix]
         self._kinds = (chosen[number] for number in kinds(list(self.mix.values()), seed))
         self._inserted = 0
+        self._scans = asyncio.Semaphore(SCANS_MAX)
 
     def ids(self) -> list[str]:
         """In the order of their numbers, for scans."""
@@ -112,8 +116,9 @@ class Ycsb(BaseWorkload):
 
     async def _scan(self) -> None:
         first = f"{self.name}-{self.share.run}-{next(self._ranks):08d}"
-        page = await self.engine.objects(Record, after=first, limit=next(self._lengths))
-        await asyncio.gather(*(self.engine.at(Record, object_id).read() for object_id in page))
+        async with self._scans:
+            page = await self.engine.objects(Record, after=first, limit=next(self._lengths))
+            await asyncio.gather(*(self.engine.at(Record, object_id).read() for object_id in page))
 
 
 class YcsbA(Ycsb):
