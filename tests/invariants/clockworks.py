@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,15 @@ clocks: list[ManualClock] = []
 """The last one is the time."""
 doors: list[asyncio.Event] = []
 """The last one is what slow alarms wait for."""
-tokens_of_firings = itertools.count(FIRST_OF_FIRINGS)
+tokens_of_firings: list[Iterator[int]] = []
+"""The last one gives the next. What a chain does depends on its token, so each history begins to count anew."""
+
+
+def wind_up(clock: ManualClock) -> None:
+    """Begin a history: nothing of an earlier one is left."""
+    clocks[:] = [clock]
+    doors[:] = [asyncio.Event()]
+    tokens_of_firings[:] = [itertools.count(FIRST_OF_FIRINGS)]
 
 
 class Clockwork(DurableObject, hibernate_after=timedelta(seconds=5), shutdown_after=timedelta(seconds=15)):
@@ -100,7 +109,7 @@ class Clockwork(DurableObject, hibernate_after=timedelta(seconds=5), shutdown_af
     @alarm
     def chain(self, payload: Any, at: datetime) -> None:
         self._ring("chain", payload, at)
-        token = next(tokens_of_firings)
+        token = next(tokens_of_firings[-1])
         if token % 4:
             self._arm("chain", token, after=timedelta(seconds=token % 3))
 

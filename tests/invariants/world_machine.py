@@ -16,6 +16,7 @@ from durable_shards.clock import ManualClock
 from durable_storage.lease import LEASE_SECONDS
 from durable_storage.memory import MemoryWorld
 from durable_storage.store import Change
+from tests.invariants.idle_time_loop import IdleTimeLoop
 from tests.shards.harness import Harness, claim, settle
 
 EXAMPLES_FACTOR = float(os.environ.get("DURABLE_EXAMPLES", "1"))
@@ -33,7 +34,7 @@ class WorldMachine(RuleBasedStateMachine):
     classes: Sequence[type]
 
     def open_world(self, world: type[MemoryWorld] = MemoryWorld) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = IdleTimeLoop()
         self.clock = ManualClock()
         self.world = world(now=self.clock.now)
         self.world.refuse(is_poison)
@@ -69,6 +70,11 @@ class WorldMachine(RuleBasedStateMachine):
     @rule()
     def work(self) -> None:
         self.run(settle(30))
+
+    @rule(seconds=st.sampled_from([0.02, 0.05, 0.5]))
+    def idle(self, seconds: float) -> None:
+        """Nothing happens but the loop's own timers: what has failed is tried again."""
+        self.run(asyncio.sleep(seconds))
 
     @rule()
     def crash(self) -> None:

@@ -218,6 +218,23 @@ async def test_a_tick_that_waited_while_the_clock_was_set_back_fires_once() -> N
         assert await rung(h) == ["waited", "ring", "ring"]
 
 
+async def test_a_retry_is_fired_now_though_the_clock_was_set_back() -> None:
+    """fault C1: parity 87: people who ask for another attempt wait neither for its time nor for that of the tick."""
+    async with Harness([Bell], alarms=AlarmSettings(backoff=10)) as h:
+        await h.call(Bell, "a", "arm", ["fail_twice", 1])
+        await h.pass_time(1)
+        waiting = rows(h)["fail_twice"]
+        h.clock._now -= timedelta(hours=1)  # type: ignore[attr-defined]
+        await h.pass_time(20)
+        assert (rows(h)["fail_twice"], waiting.attempts) == (waiting, 1)
+        assert await h.call(Bell, "a", "$retry", [None]) == 1
+        assert rows(h)["fail_twice"].attempts == 0
+        await h.pass_time(0)
+        tried = rows(h)["fail_twice"]
+        assert (tried.attempts, tried.tick) == (1, NOW + timedelta(seconds=1))
+        assert tried.at < NOW
+
+
 async def test_retrying_all_leaves_out_what_has_no_method() -> None:
     """parity 87: one alarm that the class has lost keeps no other from being armed again."""
     async with Harness([Bell], alarms=AlarmSettings(attempts=1)) as h:
