@@ -19,7 +19,7 @@ from typing import Final
 from durable_shards.peers import ZmqPeer
 from durable_shards.wire import Call
 
-PORTION: Final = 64
+PORTION: Final = 128
 """Calls that are worked on in one go, so that the store and the clients work on them while we go on."""
 BACKLOG_BYTES_MAX: Final = 1024 * 1024
 """Of messages that were read and are not finished; the last of them may go beyond it."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from durable_shards.clock import Clock
     from durable_storage.store import Store
 
-PORTION = 64
+PORTION = 128
 """Outcomes of one commit that are let go together."""
 
 log = logging.getLogger("durable_engine.shard")
