@@ -245,7 +245,7 @@ class StateCodec:
                 advice = "annotate it in the class, or begin its name with an underscore to keep it out of the state"
                 raise self._refused(Mismatch(f"{self.owner} declares no field of this name: {advice}").at(name))
         if len(self._allowed) < _NAMES_MAX:
-            self._allowed |= attributes.keys()
+            self._allowed = self._allowed.union(attributes)
 
     def _repaired(self, obj: Any, error: Exception) -> bytes:
         """What orjson refused: an int that is too large, but a float by its annotation; or a place to be found."""
