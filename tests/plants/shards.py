@@ -257,7 +257,7 @@ def late_reads_leave_with_old_commits() -> None:
     reason="Future finished result=2",
 )
 def fenced_commit_is_acknowledged() -> None:
-    rewrite(writer.Writer._fail, ("self._flying = entries", "self._work_off(entries, {})"))
+    rewrite(writer.Writer._fail, ("self._stopped = True", "self._work_off(self._flying, {})"))
 
 
 # Sockets.
@@ -298,7 +298,7 @@ def _in_two_commits(*, late: str) -> None:
             await storage_events.save(store, list(second.values()), number)
         return refused
 
-    rewrite(writer.Writer._start, ("storage_events.save(", "save_in_two("), save_in_two=save_in_two)
+    rewrite(writer.Writer._commit_all, ("storage_events.save(", "save_in_two("), save_in_two=save_in_two)
 
 
 @bed.plant(
