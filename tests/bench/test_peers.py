@@ -119,6 +119,33 @@ async def test_cold_reads_the_ids_that_were_new_before_the_restart(tmp_path: Pat
     assert len(result.series[Key("cold", 64)]) == 2
 
 
+async def test_cold_brings_its_new_ids_along(tmp_path: Path) -> None:
+    """Whoever asks for `cold` alone is not told that nothing was answered."""
+    peer = FakePeer()
+
+    [result] = await in_turns(tmp_path, peer, plan=Plan(["cold"], repetitions=3))
+
+    assert result.unavailable is None
+    assert {key.scenario: len(turns) for key, turns in result.series.items()} == {"cold": 3, "new": 3}
+
+
+async def test_a_turn_that_breaks_off_accuses_nobody_of_a_loss(tmp_path: Path) -> None:
+    """What was added since the last look has not been looked for."""
+
+    class Breaking(FakePeer):
+        async def drive(self, load: Load) -> Outcome:
+            if load.prefix == "hot-" and self.starts == 3:
+                raise ConnectionError("gone")
+            return await super().drive(load)
+
+    [result] = await in_turns(tmp_path, Breaking())
+
+    assert result.unavailable is not None
+    assert result.books.acknowledged["spread-"]
+    assert "spread-" not in result.books.found
+    assert (result.books.lost, result.books.surplus) == (0, 0)
+
+
 async def test_a_ratio_is_the_median_of_those_turn_by_turn(tmp_path: Path) -> None:
     """A peer that takes four times as long answers a quarter."""
     ours, other = await in_turns(tmp_path, FakePeer("ours"), FakePeer("other", seconds=4.0))

@@ -67,6 +67,7 @@ class Books:
         self.acknowledged[load.prefix] += outcome.calls
         self.doubtful[load.prefix] += outcome.failed
         self.ids[load.prefix] = max(self.ids.get(load.prefix, 0), outcome.ids_used)
+        self.found.pop(load.prefix, None)  # of before: a turn that breaks off before the next look accuses nobody
 
     @property
     def lost(self) -> int:

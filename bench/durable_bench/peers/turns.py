@@ -37,11 +37,15 @@ class Plan:
     """Kill each peer with -9 under load, last of all."""
 
     def keys(self) -> list[Key]:
-        """Every scenario with every number of callers, in the order of a turn; `alone` has one."""
+        """Every scenario with every number of callers, in the order of a turn; `alone` has one.
+
+        `cold` brings `new` along, whose ids it reads a turn later.
+        """
+        wanted = {*self.scenarios, "new"} if "cold" in self.scenarios else {*self.scenarios}
         return [
             Key(scenario.name, callers)
             for scenario in SCENARIOS.values()
-            if scenario.name in self.scenarios
+            if scenario.name in wanted
             for callers in ((1,) if scenario.alone else self.callers)
         ]
 
