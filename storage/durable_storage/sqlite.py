@@ -89,11 +89,11 @@ class SqliteStore:
 
     async def _apply(self, changes: Sequence[Change]) -> None:
         writer, shard = self._opened_writer()
-        states = packed(changes)
+        batch = packed(changes)
         backoff = Backoff()
         while True:
             try:
-                self._own(await writer.run(shard.apply, changes, states))
+                self._own(await writer.run(shard.apply, changes, batch))
                 self.unavailable_since = None
                 return
             except StoreUnavailable as error:

@@ -26,6 +26,7 @@ from durable_storage.sqlite_alarms import (
     microseconds,
     served_arguments,
 )
+from durable_storage.sqlite_batch import Packed
 from durable_storage.sqlite_load import load
 from durable_storage.store import Change, Claim, DueAlarm, KeyExists, ListedAlarm, ResultRow, Served, Stored
 
@@ -86,7 +87,7 @@ class ShardFile:
         self._run = self._connection.cursor().execute
         self._run_many = self._connection.cursor().executemany
         self._takes_packed = False
-        """Whether the connection knows the view that packed states are inserted into."""
+        """Whether the connection knows the view that packed batches are inserted into."""
 
     def is_displaced(self) -> bool:
         """Whether somebody deleted or replaced the file under us, its log or its index: our writes go nowhere then."""
@@ -176,8 +177,8 @@ class ShardFile:
 
     # Writing
 
-    def apply_states(self, objects: str, claim: Claim, owned: Ownership, now: int) -> None:
-        """Commit number `owned.seq + 1` of states only, packed by `sqlite_batch`. Raises Fenced or Refused, as `apply`.
+    def apply_packed(self, batch: Packed, claim: Claim, owned: Ownership, now: int) -> None:
+        """Commit number `owned.seq + 1`, of what `sqlite_batch` packed. Raises Fenced or Refused, as `apply`.
 
         One statement, so that the thread lets go of the interpreter once and takes it back once.
         """
@@ -186,13 +187,15 @@ class ShardFile:
             self._run(SQL["batch_trigger"])
             self._takes_packed = True
         seq = owned.seq + 1
-        row = (claim.host, owned.incarnation.bytes, self.seq, owned.epoch, seq, now, objects)
+        row = (claim.host, owned.incarnation.bytes, self.seq, owned.epoch, seq, now, *batch)
         try:
             self._run(SQL["commit_batch"], row)
         except apsw.ConstraintError as error:
-            if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_TRIGGER:
-                raise Fenced from None
-            raise Refused(refusal(error)) from error
+            if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_TRIGGER:
+                raise Refused(refusal(error)) from error
+            if "key" in str(error):  # the trigger knows two reasons
+                raise Refused(KeyExists(str(error))) from error
+            raise Fenced from None
         except (apsw.TooBigError, apsw.MismatchError) as error:
             raise Refused(refusal(error)) from error
         self.seq = seq

@@ -27,6 +27,7 @@ from durable_storage.errors import (
 )
 from durable_storage.ownership import NOBODY, Ownership, data_loss, fenced, fenced_by_term
 from durable_storage.sqlite_alarms import microseconds
+from durable_storage.sqlite_batch import Packed
 from durable_storage.sqlite_control import term_in_force
 from durable_storage.sqlite_errors import is_full
 from durable_storage.sqlite_file import HostRow, ShardFile, Sibling, connect
@@ -141,18 +142,18 @@ class SqliteShard:
             raise data_loss(self._claim, reached[prefix], known=seq)
         raise data_loss(self._claim, max(reached.values()))
 
-    def apply(self, changes: Sequence[Change], states: str | None = None) -> Ownership:
+    def apply(self, changes: Sequence[Change], batch: Packed | None = None) -> Ownership:
         """One commit, of one tenant. Raises Fenced, Refused, StoreUnavailable (not applied), OutcomeUnknown.
 
-        `states` is what `sqlite_batch.packed` made of the changes, if anything.
+        `batch` is what `sqlite_batch.packed` made of the changes, if anything.
         """
         prefix = changes[0].address.prefix
         try:
             file = self._files.get(prefix) or self._create(prefix)
             sibling = None if prefix == self._last_prefix else self._last_sibling()
             now = microseconds(self._now())
-            if states is not None and sibling is None:
-                file.apply_states(states, self._claim, self.owned, now)
+            if batch is not None and sibling is None:
+                file.apply_packed(batch, self._claim, self.owned, now)
             else:
                 file.apply(changes, self._claim, self.owned, sibling, now)
         except Fenced:

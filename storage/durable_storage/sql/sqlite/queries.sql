@@ -155,12 +155,13 @@ INSERT INTO durable_results SELECT * FROM source.durable_results
 WHERE durable_partition(object_type, object_id) BETWEEN ? AND ? - 1;
 
 -- batch_view --
--- What a batch of nothing but states is inserted into: the owner, its count before and after, and the rows as JSON.
+-- What a batch of states and results is inserted into: the owner, its count before and after, and the rows as JSON.
 CREATE TEMP VIEW IF NOT EXISTS durable_batch AS
-SELECT '' AS host, x'' AS incarnation, 0 AS known, 0 AS epoch, 0 AS seq, 0 AS at, '' AS objects;
+SELECT '' AS host, x'' AS incarnation, 0 AS known, 0 AS epoch, 0 AS seq, 0 AS at, '' AS objects, '' AS results;
 
 -- batch_trigger --
--- Does what `advance_fence` and a `store_object` for each row do, inside a single statement and so in a single commit.
+-- Does what `advance_fence`, and a `store_object` or `store_result` for each row, do inside a single statement and so in
+-- a single commit.
 CREATE TEMP TRIGGER IF NOT EXISTS durable_commit INSTEAD OF INSERT ON durable_batch BEGIN
     UPDATE durable_hosts SET epoch = NEW.epoch, seq = NEW.seq, confirmed_at = NEW.at
     WHERE host = NEW.host AND incarnation = NEW.incarnation AND seq = NEW.known;
@@ -170,8 +171,15 @@ CREATE TEMP TRIGGER IF NOT EXISTS durable_commit INSTEAD OF INSERT ON durable_ba
     FROM json_each(NEW.objects) WHERE true
     ON CONFLICT (object_type, object_id) DO UPDATE
     SET state = excluded.state, version = excluded.version, updated_at = excluded.updated_at;
+    INSERT INTO durable_results (object_type, object_id, key, fingerprint, result, expires_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5
+    FROM json_each(NEW.results) WHERE true
+    ON CONFLICT (object_type, object_id, key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, result = excluded.result, expires_at = excluded.expires_at
+    WHERE durable_results.expires_at <= NEW.at;
+    SELECT RAISE(ABORT, 'a key has a result already') WHERE changes() <> json_array_length(NEW.results);
 END;
 
 -- commit_batch --
--- Fence, states and commit at once.
-INSERT INTO durable_batch VALUES (?, ?, ?, ?, ?, ?, ?);
+-- Fence, rows and commit at once.
+INSERT INTO durable_batch VALUES (?, ?, ?, ?, ?, ?, ?, ?);
