@@ -229,7 +229,7 @@ class Embedded:
         if self.closed:
             raise EngineClosed("this engine was closed; open another")
         if (
-            not (self._calls or self._watch.is_running or key or flags or kwargs or chain or trace)
+            not (self._calls or self._watch.is_running or self._lost or key or flags or kwargs or chain or trace)
             and (timeout is None or 0 < timeout <= TIMEOUT_SECONDS_MAX)
             and (not args or all(map(passes, args)))
             and (future := self._read_at_once(target, handler, args, timeout, decode)) is not None
@@ -316,6 +316,8 @@ class Embedded:
             pending.resolve(value)
             return future
         self._pending[number] = pending
+        if pending.deadline < self._sweeper.earliest:
+            self._sweeper.arm(pending.deadline)
         call = Call(number, object_type, object_id, handler, list(args), int(seconds * 1000) or 1, peer=self._peer)
         call.deadline = gate.now + seconds
         value.settle(call)

@@ -123,6 +123,9 @@ class ReplyHub:
         if peer is not None and peer.waiting:
             peer.answers.append(answer)
             peer.weight += len(answer) + _REPLY_BYTES
+            if peer.weight > OUTBOX_BYTES_MAX:
+                self._waiting.remove(peer)
+                self._drop(peer)
             return True
         try:
             if self._transport.send(identity, answer):

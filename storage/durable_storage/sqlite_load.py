@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
+import apsw
 import orjson
 
 from durable_storage.queries import queries
@@ -18,7 +19,8 @@ from durable_storage.sqlite_alarms import alarm_of
 from durable_storage.store import AlarmRow, Stored
 
 TOGETHER_BYTES_MAX: Final = 16_384
-"""States up to this length travel as one text; a larger one, copied once more, would cost more than a statement."""
+"""States and payloads up to this length travel as one text; a larger one, copied once more, would cost more than a
+statement."""
 
 _SQL: Final = queries("sqlite")
 
@@ -35,13 +37,15 @@ def load(run: Run, transaction: Transaction, keys: Sequence[tuple[str, str]]) ->
     apart: list[int] = []
     for object_type, places in _by_class(keys).items():
         ids = orjson.dumps([keys[place][1] for place in places]).decode()
-        (row,) = run(_SQL["load_objects"], (object_type, ids, TOGETHER_BYTES_MAX)).fetchall()
         try:
-            alarms = _alarms(row[4])
-        except ValueError:  # text that is no UTF-8, written by somebody else: its object shall fail alone
+            (row,) = run(_SQL["load_objects"], (object_type, ids, TOGETHER_BYTES_MAX)).fetchall()
+            alarms, heavy = _alarms(row[4])
+        except (ValueError, apsw.TooBigError):
+            # Text that is no UTF-8, written by somebody else: its object shall fail alone. Or more alarms than fit into
+            # one text: each object's do.
             apart += places
             continue
-        apart += _take(row, alarms, places, found)
+        apart += _take(row, alarms, heavy, places, found)
     if apart:
         with transaction("BEGIN"):
             for place in apart:
@@ -50,13 +54,21 @@ def load(run: Run, transaction: Transaction, keys: Sequence[tuple[str, str]]) ->
 
 
 def _take(
-    row: tuple[Any, ...], alarms: dict[int, list[AlarmRow]], places: Sequence[int], found: list[Stored | None]
+    row: tuple[Any, ...],
+    alarms: dict[int, list[AlarmRow]],
+    heavy: set[int],
+    places: Sequence[int],
+    found: list[Stored | None],
 ) -> list[int]:
     """Put the objects of one class where they belong; the places of those that are too large to be among them."""
-    large = []
+    large = [places[index] for index in heavy]
+    for index in heavy:
+        del alarms[index]
     indices, versions, sizes = map(orjson.loads, row[:3])
     ends = accumulate((size if size <= TOGETHER_BYTES_MAX else 0 for size in sizes), initial=0)
     for index, version, size, (start, end) in zip(indices, versions, sizes, pairwise(ends), strict=True):
+        if index in heavy:
+            continue
         if size <= TOGETHER_BYTES_MAX:
             found[places[index]] = Stored(row[3][start:end], version, tuple(alarms.pop(index, ())))
         else:
@@ -67,13 +79,16 @@ def _take(
     return large
 
 
-def _alarms(text: bytes) -> dict[int, list[AlarmRow]]:
-    """The alarms by the index of their object. Raises ValueError."""
+def _alarms(text: bytes) -> tuple[dict[int, list[AlarmRow]], set[int]]:
+    """The alarms by the index of their object, and the objects of which a payload was left out. Raises ValueError."""
     alarms: dict[int, list[AlarmRow]] = {}
-    for index, name, at, payload, *rest in orjson.loads(text):
+    heavy = set()
+    for index, is_heavy, name, at, payload, *rest in orjson.loads(text):
+        if is_heavy:
+            heavy.add(index)
         row = alarm_of((name, at, None if payload is None else payload.encode(), *rest))
         alarms.setdefault(index, []).append(row)
-    return alarms
+    return alarms, heavy
 
 
 def _load_one(run: Run, key: tuple[str, str]) -> Stored | None:

@@ -161,6 +161,8 @@ class Writer:
             self._fail(error if isinstance(error, Exception) else DurableError(str(error)))
 
     def _work_off(self, entries: list[Entry], refused: dict[int, Exception]) -> None:
+        if self._abandoned:
+            return
         for position, entry in enumerate(entries):
             try:
                 if not refused or position not in refused:

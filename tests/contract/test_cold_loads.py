@@ -28,6 +28,9 @@ async def test_objects_of_many_sizes_and_classes_come_back_as_they_were_stored(r
             where = address(f"id-{number}-'\"é{len(alarms)}")
             stored[where] = Stored(text.encode(), number + 1, tuple(alarms))
     stored[address("alarms only")] = Stored(None, 0, (alarm("a"),))
+    payload = b'"' + b"x" * sqlite_load.TOGETHER_BYTES_MAX + b'"'
+    stored[address("a large payload")] = Stored(b"{}", 1, (alarm("a"), alarm("b", payload=payload)))
+    stored[address("a large payload only")] = Stored(None, 0, (alarm("a", payload=payload),))
     batch = [change(where, each.state, version=each.version, alarms_set=each.alarms) for where, each in stored.items()]
     assert await store.commit(batch) == {}
     asked = [address("nothing"), *stored, address("nothing either"), *reversed(stored)]
@@ -75,6 +78,18 @@ def test_text_of_nobody_does_not_keep_its_neighbours_from_being_loaded(tmp_path:
     assert [each and each.state for each in found] == [b"{}"] * 3
     assert found[1] is not None
     assert found[1].alarms[0].payload == b"\xff"
+
+
+def test_more_alarms_than_fit_into_one_text_are_loaded_object_by_object(tmp_path: Path) -> None:
+    """What SQLite refuses to put together is no reason to ask for it again and again."""
+    with closing(_file(tmp_path)) as file:
+        with closing(apsw.Connection(str(file.path))) as other:
+            columns = "(object_type, object_id, alarm_name, partition, scheduled_at, payload)"
+            rows = [(f"a{number}", '"' + "x" * 10_000 + '"') for number in range(30)]
+            other.executemany(f"INSERT INTO durable_alarms {columns} VALUES ('Cart', 'id-1', ?, 0, 0, ?)", rows)
+        file._connection.limit(apsw.SQLITE_LIMIT_LENGTH, 100_000)
+        found = file.load([("Cart", f"id-{number}") for number in range(3)])
+    assert [each and (each.state, len(each.alarms)) for each in found] == [(b"{}", 0), (b"{}", 30), (b"{}", 0)]
 
 
 def test_a_state_of_nobody_is_handed_on_byte_by_byte(tmp_path: Path) -> None:

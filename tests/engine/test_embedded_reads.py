@@ -11,7 +11,17 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
-from durable_engine import DurableObject, Engine, HandlerFailed, InvalidArguments, alarm, default_engine, field, handler
+from durable_engine import (
+    DurableObject,
+    Engine,
+    HandlerFailed,
+    InvalidArguments,
+    Unavailable,
+    alarm,
+    default_engine,
+    field,
+    handler,
+)
 from durable_engine.embedded import Embedded
 
 somebody: ContextVar[str] = ContextVar("somebody", default="nobody")
@@ -162,3 +172,14 @@ async def test_without_the_lease_a_read_waits_for_it(engine: Engine) -> None:
     holds = shard.gate.lease.holds
     assert await read == 0
     assert shard.gate.lease.holds == holds + 1
+
+
+async def test_an_engine_that_lost_its_store_answers_no_reads(engine: Engine) -> None:
+    """What it has in memory may be somebody else's by now, and its writes are refused already."""
+    tally = engine.at(Tally, "a")
+    await tally.add()
+    backend = cast("Embedded", engine._backend)
+    backend._on_stop(Unavailable("another took over"))
+    for call in (tally.get, tally.add):
+        with pytest.raises(Unavailable, match="another took over"):
+            await call()

@@ -135,3 +135,15 @@ async def test_a_refusal_is_worked_off_before_the_next_batch_leaves() -> None:
     assert stage.heard == ["good", "bad refused"]
     assert await stage.store.end_one() == ["later"]
     assert stage.heard[-1] == "later"
+
+
+async def test_nobody_hears_of_a_commit_after_the_writer_was_abandoned() -> None:
+    """As after a crash: what is durable may be found, but nobody is told."""
+    stage = Stage()
+    stage.add("first")
+    await settled()
+    stage.add("second")
+    stage.on_commit = stage.writer.abandon
+    await stage.store.end_one()
+    assert stage.store.durable == ["first"]
+    assert stage.heard == []

@@ -67,7 +67,7 @@ WHERE durable_results.expires_at <= ?7;
 -- load_objects --
 -- Objects of one class by a JSON array of ids, with their alarms, as a single row: the interpreter changes hands for
 -- each row that is fetched, and a busy event loop is slow to give it back (docs/decisions/cold-loads.md). The states
--- are one text, to be cut by their lengths; what is longer than ?3 is left out of it.
+-- are one text, to be cut by their lengths; what is longer than ?3, be it a state or a payload, is left out of it.
 SELECT * FROM (
     SELECT json_group_array(wanted.key), json_group_array(version), json_group_array(octet_length(state)),
         CAST(group_concat(CASE WHEN octet_length(state) <= ?3 THEN state ELSE '' END, '') AS BLOB)
@@ -75,7 +75,8 @@ SELECT * FROM (
     WHERE stored.object_type = ?1 AND stored.object_id = wanted.value
 ), (
     SELECT CAST(json_group_array(json_array(
-        wanted.key, alarm_name, scheduled_at, payload, attempts, recurrence, tick, problem, parked
+        wanted.key, octet_length(payload) > ?3, alarm_name, scheduled_at,
+        CASE WHEN octet_length(payload) <= ?3 THEN payload END, attempts, recurrence, tick, problem, parked
     )) AS BLOB)
     FROM json_each(?2) AS wanted CROSS JOIN durable_alarms AS stored
     WHERE stored.object_type = ?1 AND stored.object_id = wanted.value
