@@ -87,7 +87,7 @@ def tools() -> dict[str, str]:
     try:
         programs["postgres"] = str(find_binaries() / "postgres")
     except NoPostgres:
-        pass
+        pass  # a machine without it has no version of it to tell
     found = {}
     for name, program in programs.items():
         if program is not None:

@@ -65,11 +65,11 @@ async def stop(process: Process) -> None:
         try:
             await asyncio.wait_for(process.wait(), STOP_SECONDS)
         except TimeoutError:
-            pass
+            pass  # it is killed below
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        pass
+        pass  # nobody of its group is left
     await process.wait()
 
 
@@ -192,7 +192,7 @@ async def _until_ended(process: Process) -> None:
     try:
         await asyncio.wait_for(process.wait(), STOP_SECONDS)
     except TimeoutError:
-        pass
+        pass  # whoever started it kills what is left
 
 
 def python_worker(
